@@ -1,0 +1,72 @@
+"""Taking an adapter from a directory of unknown origin: the two files that matter, copied and durable."""
+
+import os
+from pathlib import Path
+from typing import Final
+
+from adapters_store.adapter_files import CONFIG_FILE, WEIGHTS_FILE, open_regular
+from adapters_store.atomic_file import sync_directory
+from adapters_store.errors import AdapterTooLarge, InvalidAdapter
+from adapters_store.limits import Limits
+from adapters_store.quoting import quoted
+
+PICKLE_SUFFIXES: Final = frozenset({".bin", ".pt", ".pth", ".pkl"})
+_CHUNK_BYTES = 4 * 1024 * 1024
+
+
+def copy_adapter(source: Path, target: Path, limits: Limits) -> None:
+    """Copy the adapter files of `source` into the empty directory `target`, read-only and durable.
+
+    Other files (README, tokenizer, checkpoints) are left behind.
+
+    Raises:
+        InvalidAdapter: a file is missing, is a pickle or is a symbolic link; `param` names it.
+        AdapterTooLarge: a file is larger than the limits allow.
+        OSError: the disk refused.
+    """
+    _refuse_links_and_pickles(source)
+    _copy_file(source / CONFIG_FILE, target / CONFIG_FILE, limits.max_config_bytes)
+    _copy_file(source / WEIGHTS_FILE, target / WEIGHTS_FILE, limits.max_bytes)
+    sync_directory(target)
+
+
+def _refuse_links_and_pickles(source: Path) -> None:
+    if not source.is_dir():
+        raise InvalidAdapter(f"{quoted(source.name)} is not a directory: give the one that `save_pretrained` wrote")
+    with os.scandir(source) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.is_symlink():
+                raise InvalidAdapter(
+                    f"{quoted(entry.name)} is a symbolic link, and links are not followed: copy the file itself there",
+                    param=entry.name,
+                )
+            if Path(entry.name).suffix.lower() in PICKLE_SUFFIXES:
+                raise InvalidAdapter(
+                    f"{quoted(entry.name)} is a pickle, which can run code when it is loaded: save the adapter with "
+                    "`save_pretrained(..., safe_serialization=True)`, or remove the file where it is not the adapter",
+                    param=entry.name,
+                )
+
+
+def _copy_file(source: Path, target: Path, limit: int) -> None:
+    try:
+        reader = open_regular(source)
+    except FileNotFoundError:
+        raise InvalidAdapter(
+            f"there is no {source.name}: give the directory that `save_pretrained` wrote", param=source.name
+        ) from None
+    except OSError as error:
+        raise InvalidAdapter(f"{source.name} cannot be read: {error.strerror or error}", param=source.name) from error
+    with reader, open(target, "xb", opener=_read_only) as writer:
+        copied = 0
+        while chunk := reader.read(_CHUNK_BYTES):
+            copied += len(chunk)
+            if copied > limit:
+                raise AdapterTooLarge(f"{source.name} is larger than the {limit} bytes allowed", param=source.name)
+            writer.write(chunk)
+        writer.flush()
+        os.fsync(writer.fileno())
+
+
+def _read_only(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_CLOEXEC, 0o444)

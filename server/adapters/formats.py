@@ -1,0 +1,33 @@
+"""An adapter directory into its normal form: one reader per PEFT method."""
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from adapters_store.errors import InvalidAdapter
+from server.adapters.lora import read_lora
+from server.adapters.normal_form import NormalForm
+
+Modules = Mapping[str, tuple[int, int]]
+Reader = Callable[[Mapping[str, Any], Mapping[str, torch.Tensor], Modules], NormalForm]
+
+READERS: Mapping[str, Reader] = {"LORA": read_lora}
+
+
+def read_adapter(directory: Path, modules: Modules) -> NormalForm:
+    """Read a PEFT directory into its normal form, in fp32 on the CPU.
+
+    Raises:
+        InvalidAdapter: the method has no reader, or the tensors do not fit the base.
+        OSError, ValueError, SafetensorError: files that are missing or malformed.
+    """
+    config = json.loads((directory / "adapter_config.json").read_text())
+    method = str(config.get("peft_type"))
+    reader = READERS.get(method)
+    if reader is None:
+        raise InvalidAdapter(f"PEFT method {method!r} is not served; known: {', '.join(READERS)}", param="peft_type")
+    return reader(config, load_file(directory / "adapter_model.safetensors"), modules)

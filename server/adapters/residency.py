@@ -1,0 +1,201 @@
+"""Which adapter versions are on the device: an LRU by bytes at true ranks, with pins.
+
+A version is cold, loading (in the loader), resident, or pinned (resident and used by a running row). Only the
+engine thread calls this; the loader's threads only hand over finished forms.
+
+Invariants: resident bytes never exceed the budget; a pinned version is never evicted; a version that an older
+request waits for is not evicted for a younger one, so the oldest request always gets its turn.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from server.adapters.loader import AdapterLoader, Loaded, LoadFailure
+from server.adapters.normal_form import NormalForm
+from server.engine.messages import (
+    AdapterVersion,
+    EvictionReason,
+    EvictionReport,
+    LoadReport,
+    Report,
+    ResidentAdapter,
+)
+
+FAILURE_MEMORY_SECONDS = 5.0
+"""How long a failed load answers for further requests before it is tried again."""
+
+
+@dataclass
+class _Entry:
+    version: AdapterVersion
+    form: NormalForm
+    pins: int = 0
+    unload: bool = False
+
+
+class Residency:
+    """The device tier. `budget_bytes` is its size; `report` receives loads and evictions."""
+
+    def __init__(
+        self,
+        loader: AdapterLoader,
+        *,
+        budget_bytes: int,
+        report: Callable[[Report], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.budget_bytes = budget_bytes
+        self.used_bytes = 0
+        self._loader = loader
+        self._report = report
+        self._clock = clock
+        self._entries: OrderedDict[str, _Entry] = OrderedDict()
+        self._failures: dict[str, tuple[LoadFailure, float]] = {}
+
+    def is_resident(self, digest: str) -> bool:
+        """Is the version on the device? Safe from any thread."""
+        return digest in self._entries
+
+    def failure(self, digest: str) -> LoadFailure | None:
+        """Why the version could not be loaded, while that is remembered."""
+        failed = self._failures.get(digest)
+        return failed[0] if failed and self._clock() < failed[1] else None
+
+    def pin(self, digest: str) -> NormalForm:
+        """Use a resident version in a running row; it stays until as many `unpin`."""
+        entry = self._entries[digest]
+        entry.pins += 1
+        self._entries.move_to_end(digest)
+        return entry.form
+
+    def unpin(self, digest: str) -> None:
+        """Give back one `pin`."""
+        entry = self._entries[digest]
+        entry.pins -= 1
+        if entry.unload and not entry.pins:
+            self._evict(digest, "unload")
+
+    def form(self, digest: str) -> NormalForm:
+        """The form of a resident version."""
+        return self._entries[digest].form
+
+    def unload(self, digest: str) -> None:
+        """Drop a version now, or when its last pin goes."""
+        entry = self._entries.get(digest)
+        if entry is None:
+            return
+        if entry.pins:
+            entry.unload = True
+        else:
+            self._evict(digest, "unload")
+
+    def settle(self, wanted: Iterable[AdapterVersion]) -> str | None:
+        """Bring versions nearer to residence, in the order of `wanted` (the longest-waiting first).
+
+        Finished loads come onto the device as space allows, missing ones are started. Returns the digest of
+        the first version that is loaded but finds no space because all of it is pinned or wanted by older
+        requests, None if there is none.
+        """
+        self._take_failures()
+        blocked: str | None = None
+        older: set[str] = set()
+        for version in wanted:
+            digest = version.digest
+            older.add(digest)
+            if digest in self._entries or self.failure(digest):
+                continue
+            loaded = self._loader.peek(digest)
+            if loaded is None:
+                self._loader.start(version)
+            elif blocked is None and not self._place(loaded, protected=older):
+                blocked = digest
+        self._drop_unwanted(older)
+        return blocked
+
+    def resident(self) -> list[ResidentAdapter]:
+        """All versions on the device, the least recently used first."""
+        return [
+            ResidentAdapter(
+                name=entry.version.name,
+                digest=digest,
+                rank=entry.form.rank,
+                size_bytes=entry.form.size_bytes,
+                pinned=entry.pins > 0,
+            )
+            for digest, entry in self._entries.items()
+        ]
+
+    @property
+    def pins(self) -> int:
+        """Pins held now, over all versions."""
+        return sum(entry.pins for entry in self._entries.values())
+
+    def _place(self, loaded: Loaded, protected: set[str]) -> bool:
+        form = loaded.outcome
+        assert isinstance(form, NormalForm)
+        if not self._make_space(form.size_bytes, protected):
+            return False
+        digest = loaded.version.digest
+        self._loader.take(digest)
+        self._entries[digest] = _Entry(loaded.version, form)
+        self.used_bytes += form.size_bytes
+        self._report_load(loaded, form)
+        return True
+
+    def _make_space(self, size_bytes: int, protected: set[str]) -> bool:
+        """Evict the least recently used until `size_bytes` fit; evicts nothing when that cannot succeed."""
+        victims = []
+        free = self.budget_bytes - self.used_bytes
+        for digest, entry in self._entries.items():
+            if free >= size_bytes:
+                break
+            if not entry.pins and digest not in protected:
+                victims.append(digest)
+                free += entry.form.size_bytes
+        if free < size_bytes:
+            return False
+        for digest in victims:
+            self._evict(digest, "capacity")
+        return True
+
+    def _evict(self, digest: str, reason: EvictionReason) -> None:
+        entry = self._entries.pop(digest)
+        self.used_bytes -= entry.form.size_bytes
+        self._report(
+            EvictionReport(name=entry.version.name, digest=digest, reason=reason, size_bytes=entry.form.size_bytes)
+        )
+
+    def _take_failures(self) -> None:
+        now = self._clock()
+        self._failures = {digest: failed for digest, failed in self._failures.items() if failed[1] > now}
+        for loaded in self._loader.finished():
+            if isinstance(loaded.outcome, LoadFailure):
+                self._loader.take(loaded.version.digest)
+                self._failures[loaded.version.digest] = (loaded.outcome, now + FAILURE_MEMORY_SECONDS)
+                self._report_load(loaded, None)
+
+    def _drop_unwanted(self, wanted: set[str]) -> None:
+        """Keep what nobody waits for any more only if it costs no one else their place."""
+        for loaded in self._loader.finished():
+            if loaded.version.digest not in wanted:
+                if (
+                    isinstance(loaded.outcome, NormalForm)
+                    and loaded.outcome.size_bytes <= self.budget_bytes - self.used_bytes
+                ):
+                    self._place(loaded, protected=set())
+                else:
+                    self._loader.take(loaded.version.digest)
+
+    def _report_load(self, loaded: Loaded, form: NormalForm | None) -> None:
+        self._report(
+            LoadReport(
+                name=loaded.version.name,
+                digest=loaded.version.digest,
+                seconds=loaded.seconds,
+                size_bytes=form.size_bytes if form else 0,
+                rank=form.rank if form else 0,
+                failure=loaded.outcome.reason if isinstance(loaded.outcome, LoadFailure) else None,
+            )
+        )

@@ -1,0 +1,124 @@
+"""Every setting of the server, in one validated place: the only reader of the environment."""
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+MiB = 1024 * 1024
+
+_LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+def default_cache_dir() -> Path:
+    """Where fetched and converted base models are kept: `~/.cache/switchyard`."""
+    return Path.home() / ".cache" / "switchyard"
+
+
+def environment_without_settings() -> dict[str, str]:
+    """This process's environment less `SWITCHYARD_*`, for a child that is handed its settings otherwise."""
+    return {name: value for name, value in os.environ.items() if not name.upper().startswith("SWITCHYARD_")}
+
+
+class Settings(BaseSettings):
+    """Settings from `SWITCHYARD_*` variables, overridden by command-line flags of the same name."""
+
+    model_config = SettingsConfigDict(env_prefix="SWITCHYARD_", frozen=True, extra="forbid")
+
+    # The resident base
+    base: str = Field(
+        "smollm2-135m", description="Base model: a hub id, a directory, a GGUF file, or the demo model `smollm2-135m`."
+    )
+    quantization: Literal["nf4", "fp4", "none"] = Field(
+        "nf4", description="4-bit format of the resident weights (double quantisation included), or `none`."
+    )
+    numerics: Literal["default", "exact"] = Field(
+        "default",
+        description="`exact`: fp32 activations, KV and adapters over the dequantised weights; `default`: bf16 on CUDA, the same as `exact` on CPU.",
+    )
+    device: Literal["auto", "cpu", "cuda"] = Field(
+        "auto", description="Where the model runs; `auto` takes CUDA where there is one."
+    )
+    cache_dir: Path = Field(
+        default_factory=default_cache_dir, description="Where fetched, converted and quantised base models are kept."
+    )
+    threads: Annotated[int, Field(ge=0)] = Field(
+        0, description="CPU threads of the engine's step; 0 takes one per core."
+    )
+    trust_remote_code: Literal[False] = Field(
+        False, description="Model code from a hub is never run; the setting exists to say so."
+    )
+
+    # HTTP
+    host: str = Field("127.0.0.1", description="Address to bind. Anything but loopback requires `api_key`.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(8000, description="Port to bind; 0 takes a free one.")
+    api_key: SecretStr | None = Field(
+        None, description="Key that clients send as `Authorization: Bearer …`. Environment only."
+    )
+    served_name: str | None = Field(
+        None, description="Name of the base in `/v1/models`; by default derived from `base`."
+    )
+    max_body_bytes: Annotated[int, Field(ge=1024)] = Field(4 * MiB, description="Largest JSON request body, in bytes.")
+    max_upload_bytes: Annotated[int, Field(ge=1024)] = Field(
+        2048 * MiB, description="Largest adapter upload, in bytes."
+    )
+    max_queue: Annotated[int, Field(ge=0)] = Field(
+        512, description="Requests that may wait beyond those running; one more is answered 429."
+    )
+
+    # Store
+    store: Path = Field(Path("adapters"), description="Directory of the adapter store; created when absent.")
+    max_rank: Annotated[int, Field(ge=1)] = Field(256, description="Largest rank an adapter may have.")
+
+    # Engine
+    max_rows: Annotated[int, Field(ge=1)] = Field(32, description="Sequences that run in one batch.")
+    max_batch_tokens: Annotated[int, Field(ge=16)] = Field(
+        512, description="Tokens of one step, prefill chunks included."
+    )
+    max_model_len: Annotated[int, Field(ge=0)] = Field(
+        0, description="Longest prompt plus answer, in tokens; 0 takes what the model and the KV cache allow."
+    )
+    block_size: Annotated[int, Field(ge=1, le=256)] = Field(16, description="Tokens of one KV block.")
+    kv_cache_bytes: Annotated[int, Field(ge=1)] = Field(
+        512 * MiB, description="Memory of the paged KV cache, in bytes."
+    )
+    prefix_cache: bool = Field(
+        True, description="Reuse the KV blocks of equal prompt prefixes of the same adapter version."
+    )
+
+    # Adapters
+    adapter_budget_bytes: Annotated[int, Field(ge=1)] = Field(
+        512 * MiB, description="Device memory for adapters, in bytes, at their true ranks."
+    )
+    adapter_wait_timeout: Annotated[float, Field(gt=0)] = Field(
+        30.0, description="Seconds a request waits for its adapter before the base answers (or 503)."
+    )
+    adapter_load_workers: Annotated[int, Field(ge=1, le=16)] = Field(
+        1, description="Adapter loads that run beside the step loop at a time."
+    )
+    fallback: Literal["base", "error"] = Field(
+        "base", description="What a request gets whose adapter cannot be applied, unless it says itself."
+    )
+    window_ms: Annotated[float, Field(ge=0, le=50)] = Field(
+        10.0, description="Same-adapter window: how long a busy engine holds the first request of a group for company."
+    )
+    window_max_group: Annotated[int, Field(ge=1)] = Field(
+        16, description="Requests of one adapter that are admitted as one group."
+    )
+
+    # Operation
+    engine_restart_limit: Annotated[int, Field(ge=0)] = Field(
+        5, description="Engine restarts within ten minutes before the server gives up."
+    )
+    metrics_adapter_labels: Annotated[int, Field(ge=0)] = Field(
+        100, description="Adapters that get a metric label of their own; the rest count as `other`."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Log level, on stderr.")
+
+    @model_validator(mode="after")
+    def _key_beyond_loopback(self) -> Self:
+        if self.host not in _LOOPBACK and not (self.api_key and self.api_key.get_secret_value()):
+            raise ValueError(f"host {self.host!r} is reachable from outside: set SWITCHYARD_API_KEY, or bind 127.0.0.1")
+        return self

@@ -1,0 +1,36 @@
+"""What one step computes."""
+
+from dataclasses import dataclass
+
+from server.adapters.normal_form import NormalForm
+from server.engine.sequence import Sequence
+
+
+@dataclass(frozen=True)
+class Row:
+    """`count` tokens of one sequence, from position `start`; its logits are wanted when `sample`.
+
+    `form` is the adapter that is applied, None for the base.
+    """
+
+    sequence: Sequence
+    start: int
+    count: int
+    sample: bool
+    form: NormalForm | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows of one step, ordered so that the rows of one adapter are neighbours."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def tokens(self) -> int:
+        return sum(row.count for row in self.rows)
+
+    @property
+    def adapters(self) -> int:
+        """Distinct adapters, the base not counted."""
+        return len({row.sequence.digest for row in self.rows} - {None})

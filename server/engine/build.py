@@ -1,0 +1,163 @@
+"""From settings to an engine loop: base model, KV cache, adapters, scheduler."""
+
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from transformers import PreTrainedModel
+
+from server.adapters.loader import AdapterLoader, load_version
+from server.config import MiB, Settings
+from server.engine.base_model import PreparedBase, linear_modules, load_base, prepare_base
+from server.engine.base_progress import Progress
+from server.engine.kv_cache import KVCache
+from server.engine.loop import EngineLoop
+from server.engine.messages import Event, ModelInfo
+from server.engine.paged_attention import ATTENTION_NAME, register_paged_attention
+from server.engine.scheduler import SchedulerLimits
+from server.engine.transformers_runner import TransformersRunner
+from server.errors import ConfigurationError
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BuiltEngine:
+    """A loop that is ready to run, and what there is to say of it."""
+
+    loop: EngineLoop
+    info: ModelInfo
+
+
+def build_engine(
+    settings: Settings, *, deliver: Callable[[list[Event]], None], progress: Progress | None = None
+) -> BuiltEngine:
+    """Prepare and load the base, and lay out the device's memory.
+
+    Raises:
+        BaseModelError: the base cannot be fetched, converted or served.
+        ConfigurationError: settings that do not fit the machine or one another.
+    """
+    device = _device(settings)
+    torch.set_num_threads(settings.threads or os.cpu_count() or 1)
+    exact = settings.numerics == "exact" or device.type == "cpu"
+    dtype = torch.float32 if exact else torch.bfloat16
+    prepared = prepare_base(
+        settings.base, quantization=settings.quantization, cache_dir=settings.cache_dir, progress=progress
+    )
+    register_paged_attention()
+    model = load_base(prepared, device=device, dtype=dtype, attention=ATTENTION_NAME)
+    modules = linear_modules(model)
+    runner = TransformersRunner(model, exact=exact)
+    kv_cache = _kv_cache(settings, runner)
+    runner.allocate(kv_cache.num_blocks, kv_cache.block_size)
+    info = _model_info(settings, prepared, model, modules, kv_cache)
+    load = partial(
+        load_version, modules=modules, device=device, dtype=dtype, budget_bytes=settings.adapter_budget_bytes
+    )
+    loop = EngineLoop(
+        runner,
+        kv_cache,
+        lambda on_loaded: AdapterLoader(load, workers=settings.adapter_load_workers, on_loaded=on_loaded),
+        limits=SchedulerLimits(
+            max_rows=settings.max_rows,
+            max_batch_tokens=settings.max_batch_tokens,
+            window=settings.window_ms / 1000,
+            max_group=settings.window_max_group,
+            adapter_wait_timeout=settings.adapter_wait_timeout,
+        ),
+        adapter_budget_bytes=settings.adapter_budget_bytes,
+        eos_token_ids=frozenset(info.eos_token_ids),
+        deliver=deliver,
+    )
+    return BuiltEngine(loop, info)
+
+
+def _device(settings: Settings) -> torch.device:
+    if settings.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigurationError("device is 'cuda', but torch sees no CUDA device; use --device cpu", param="device")
+    wanted = "cuda" if settings.device == "auto" and torch.cuda.is_available() else settings.device
+    return torch.device("cpu" if wanted == "auto" else wanted)
+
+
+def _kv_cache(settings: Settings, runner: TransformersRunner) -> KVCache:
+    block_bytes = runner.paged_kv.bytes_per_token * settings.block_size
+    blocks = settings.kv_cache_bytes // block_bytes
+    if blocks < 2:
+        raise ConfigurationError(
+            f"kv_cache_bytes holds {blocks} blocks of {block_bytes} bytes: give it at least {2 * block_bytes}",
+            param="kv_cache_bytes",
+        )
+    return KVCache(blocks, settings.block_size, prefix_cache=settings.prefix_cache)
+
+
+def _model_info(
+    settings: Settings,
+    prepared: PreparedBase,
+    model: PreTrainedModel,
+    modules: dict[str, tuple[int, int]],
+    kv_cache: KVCache,
+) -> ModelInfo:
+    config = model.config.get_text_config()
+    longest = min(_model_context(model), kv_cache.num_blocks * kv_cache.block_size)
+    if settings.max_model_len > longest:
+        raise ConfigurationError(
+            f"max_model_len {settings.max_model_len} exceeds {longest}, which is what the model and the KV cache allow",
+            param="max_model_len",
+        )
+    resident = sum(tensor.nbytes for tensor in {*model.parameters(), *model.buffers()})
+    _log.info(
+        "base %s: %s, %s, %.0f MiB resident, %d KV blocks of %d tokens",
+        prepared.name,
+        type(model).__name__,
+        prepared.quantization,
+        resident / MiB,
+        kv_cache.num_blocks,
+        kv_cache.block_size,
+    )
+    return ModelInfo(
+        name=settings.served_name or prepared.name,
+        architecture=type(model).__name__,
+        directory=str(prepared.directory),
+        device=str(model.device),
+        quantization=prepared.quantization,
+        numerics=settings.numerics,
+        vocab_size=config.vocab_size,
+        max_model_len=settings.max_model_len or longest,
+        eos_token_ids=_eos_token_ids(model),
+        kv_blocks=kv_cache.num_blocks,
+        block_size=kv_cache.block_size,
+        max_rows=settings.max_rows,
+        adapter_budget_bytes=settings.adapter_budget_bytes,
+        resident_bytes=resident,
+        modules=modules,
+    )
+
+
+def _model_context(model: PreTrainedModel) -> int:
+    """The longest context at which a token's rotation does not depend on its company.
+
+    Dynamic and long rotary embeddings change all rotations once any position passes the original length, so a
+    cached key, or another request of the batch, would be wrong from there on.
+    """
+    config = model.config.get_text_config()
+    longest: int = config.max_position_embeddings
+    rope = getattr(config, "rope_parameters", None) or {}
+    per_type = [value for value in rope.values() if isinstance(value, dict)] or [rope]
+    for parameters in per_type:
+        if parameters.get("rope_type") in {"dynamic", "longrope"}:
+            original = parameters.get("original_max_position_embeddings") or getattr(
+                config, "original_max_position_embeddings", None
+            )
+            longest = min(longest, original or longest)
+    return longest
+
+
+def _eos_token_ids(model: PreTrainedModel) -> tuple[int, ...]:
+    eos = model.generation_config.eos_token_id if model.generation_config else model.config.eos_token_id
+    if eos is None:
+        return ()
+    return (eos,) if isinstance(eos, int) else tuple(eos)

@@ -1,0 +1,191 @@
+"""The engine's main loop: schedule -> run -> deliver, on one thread that owns the model and the device."""
+
+import logging
+import queue
+import threading
+import time
+from collections.abc import Callable
+
+import torch
+
+from server.adapters.loader import AdapterLoader
+from server.adapters.residency import Residency
+from server.engine.batch import Batch
+from server.engine.kv_cache import KVCache
+from server.engine.messages import (
+    Cancel,
+    Command,
+    EngineState,
+    Event,
+    Failed,
+    StepReport,
+    Stop,
+    Submit,
+    Tokens,
+    Unload,
+)
+from server.engine.runner import Runner
+from server.engine.sampling import sample
+from server.engine.scheduler import Scheduler, SchedulerLimits
+from server.engine.sequence import Sequence
+
+_log = logging.getLogger(__name__)
+
+STATE_INTERVAL = 0.25
+"""Seconds between two snapshots of the engine's state, at least."""
+
+_IDLE_POLL = 0.02
+"""Seconds after which a loop that has only waiting requests looks at their timeouts again."""
+
+
+class _Wake:
+    """Put into the inbox when something other than a command happened."""
+
+
+class EngineLoop:
+    """Runs until `Stop`. `deliver` receives the events of each iteration, in order, on the loop's thread."""
+
+    def __init__(
+        self,
+        runner: Runner,
+        kv_cache: KVCache,
+        make_loader: Callable[[Callable[[], None]], AdapterLoader],
+        *,
+        limits: SchedulerLimits,
+        adapter_budget_bytes: int,
+        eos_token_ids: frozenset[int],
+        deliver: Callable[[list[Event]], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._runner = runner
+        self._kv = kv_cache
+        self._eos = eos_token_ids
+        self._deliver_events = deliver
+        self._clock = clock
+        self._inbox: queue.SimpleQueue[Command | _Wake] = queue.SimpleQueue()
+        self._outbox: list[Event] = []
+        self._loader = make_loader(lambda: self._inbox.put(_Wake()))
+        self.residency = Residency(
+            self._loader, budget_bytes=adapter_budget_bytes, report=self._outbox.append, clock=clock
+        )
+        self.scheduler = Scheduler(limits, kv_cache, self.residency, emit=self._outbox.append, clock=clock)
+        self._stopping = threading.Event()
+        self._state_sent = 0.0
+        self._state_pending = True
+
+    def send(self, command: Command) -> None:
+        """Hand a command to the loop, from any thread. A cold adapter starts loading at once, beside the step."""
+        self._inbox.put(command)
+        if isinstance(command, Submit) and command.adapter and not self.residency.is_resident(command.adapter.digest):
+            self._loader.start(command.adapter)
+
+    def run(self) -> None:
+        """Serve until `Stop`; then cancel what is left."""
+        while not self._stopping.is_set():
+            self._receive()
+            batch = self.scheduler.schedule()
+            if batch is not None:
+                self._step(batch)
+            self._deliver()
+        for sequence in self.scheduler.sequences():
+            self._end(sequence, Tokens(request_id=sequence.id, token_ids=[], finish_reason="cancelled"))
+        self._deliver()
+        self._loader.close()
+
+    def _receive(self) -> None:
+        """Take every command there is; wait for one when no row runs."""
+        try:
+            if not self.scheduler.running:
+                timeout = _IDLE_POLL if self.scheduler.has_work or self._state_pending else None
+                self._handle(self._inbox.get(timeout=timeout))
+            while True:
+                self._handle(self._inbox.get_nowait())
+        except queue.Empty:
+            pass
+
+    def _handle(self, command: Command | _Wake) -> None:
+        match command:
+            case Submit():
+                self.scheduler.add(Sequence(command, self._clock()))
+            case Cancel():
+                sequence = self.scheduler.get(command.request_id)
+                if sequence is not None:
+                    self._end(sequence, Tokens(request_id=sequence.id, token_ids=[], finish_reason="cancelled"))
+            case Unload():
+                self.residency.unload(command.digest)
+            case Stop():
+                self._stopping.set()
+            case _Wake():
+                pass
+
+    def _step(self, batch: Batch) -> None:
+        """Run one batch and hand its tokens out; an error ends the batch's requests and no others."""
+        began = time.perf_counter()
+        sampled = [row.sequence for row in batch.rows if row.sample]
+        try:
+            logits = self._runner.run(batch)
+            tokens = sample(logits, sampled) if sampled else []
+        except (RuntimeError, ValueError, IndexError) as error:
+            _log.exception("a step of %d rows failed", len(batch.rows))
+            self._fail(batch, error)
+            return
+        seconds = time.perf_counter() - began
+        self.scheduler.advance(batch, seconds)
+        for sequence, token in zip(sampled, tokens, strict=True):
+            self._take_token(sequence, token)
+        decode_rows = sum(row.count == 1 for row in batch.rows)
+        self._outbox.append(
+            StepReport(
+                seconds=seconds,
+                rows=len(batch.rows),
+                decode_rows=decode_rows,
+                prefill_tokens=batch.tokens - decode_rows,
+                adapters=batch.adapters,
+            )
+        )
+
+    def _take_token(self, sequence: Sequence, token: int) -> None:
+        answered = sequence.append(token, self._eos)
+        event = Tokens(request_id=sequence.id, token_ids=[token] if answered else [], finish_reason=sequence.finished)
+        if sequence.finished:
+            self._end(sequence, event)
+        else:
+            self._outbox.append(event)
+
+    def _fail(self, batch: Batch, error: Exception) -> None:
+        for row in batch.rows:
+            message = f"the engine failed on a step: {type(error).__name__}"
+            self._end(row.sequence, Failed(request_id=row.sequence.id, code="engine_failed", message=message))
+        if isinstance(error, torch.AcceleratorError):
+            raise error
+
+    def _end(self, sequence: Sequence, event: Tokens | Failed) -> None:
+        self.scheduler.remove(sequence)
+        self._outbox.append(event)
+
+    def _deliver(self) -> None:
+        """Send what happened, with a snapshot of the state when one is due."""
+        now = self._clock()
+        self._state_pending = self._state_pending or bool(self._outbox)
+        if self._state_pending and now - self._state_sent >= STATE_INTERVAL:
+            self._outbox.append(self._state())
+            self._state_sent, self._state_pending = now, False
+        if self._outbox:
+            self._deliver_events(self._outbox.copy())
+            self._outbox.clear()
+
+    def _state(self) -> EngineState:
+        scheduler = self.scheduler
+        return EngineState(
+            running=scheduler.running,
+            waiting=len(scheduler.waiting),
+            kv_blocks_used=self._kv.used,
+            kv_blocks_total=self._kv.num_blocks,
+            prefix_hit_tokens=scheduler.prefix_hit_tokens,
+            prefix_lookup_tokens=scheduler.prefix_lookup_tokens,
+            preemptions=scheduler.preemptions,
+            adapter_bytes=self.residency.used_bytes,
+            adapter_budget_bytes=self.residency.budget_bytes,
+            resident=self.residency.resident(),
+            waiting_adapters=[queue.adapter.name for queue in scheduler.waiting.by_age() if queue.adapter],
+        )

@@ -1,0 +1,223 @@
+"""The typed messages between the API process and the engine.
+
+Commands go in, events come out; both are msgspec structs, so that the same objects serve in process and,
+as msgpack, over a socket. Nothing here imports torch: the API process reads this module.
+
+Invariant: every accepted `Submit` is answered by exactly one terminal event (`Failed`, or a `Tokens` with a
+`finish_reason`), whatever happens to the engine.
+"""
+
+from typing import Literal
+
+import msgspec
+
+FallbackPolicy = Literal["base", "error"]
+FallbackReason = Literal["load_failed", "checksum_mismatch", "too_large", "timeout"]
+FinishReason = Literal["stop", "length", "cancelled"]
+StartFailureCode = Literal["base_model_error", "configuration_error", "internal_error"]
+FailureCode = Literal["adapter_unavailable", "engine_failed", "engine_unavailable"]
+EvictionReason = Literal["capacity", "unload"]
+
+FALLBACK_REASONS: tuple[FallbackReason, ...] = ("load_failed", "checksum_mismatch", "too_large", "timeout")
+
+
+class AdapterVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """One immutable adapter version, as the API process resolved it.
+
+    `name` is for people (logs, metric labels); `digest` ("sha256:…") is its identity and the key of its
+    KV prefixes; `directory` is where its files lie.
+    """
+
+    name: str
+    digest: str
+    directory: str
+
+
+class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
+    """How to choose the next token. `temperature` 0 is greedy; `top_k` 0 keeps the whole vocabulary."""
+
+    max_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    seed: int | None = None
+    stop_token_ids: tuple[int, ...] = ()
+    ignore_eos: bool = False
+
+
+class Submit(msgspec.Struct, frozen=True, kw_only=True, tag="submit"):
+    """Generate for one prompt. `adapter` None is the bare base."""
+
+    request_id: str
+    prompt: list[int]
+    sampling: SamplingParams
+    adapter: AdapterVersion | None = None
+    fallback: FallbackPolicy = "base"
+
+
+class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
+    """Stop a request; its row and blocks are free at the next step. Unknown ids are ignored."""
+
+    request_id: str
+
+
+class Unload(msgspec.Struct, frozen=True, kw_only=True, tag="unload"):
+    """Drop a version's device copy as soon as no request uses it."""
+
+    digest: str
+
+
+class Stop(msgspec.Struct, frozen=True, kw_only=True, tag="stop"):
+    """End the engine; requests still in it are cancelled."""
+
+
+Command = Submit | Cancel | Unload | Stop
+
+
+class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """What the API process must know of the resident base.
+
+    `directory` holds the tokenizer, chat template and config. `modules` gives, for every linear module an
+    adapter may target, its full name and (out_features, in_features).
+    """
+
+    name: str
+    architecture: str
+    directory: str
+    device: str
+    quantization: str
+    numerics: str
+    vocab_size: int
+    max_model_len: int
+    eos_token_ids: tuple[int, ...]
+    kv_blocks: int
+    block_size: int
+    max_rows: int
+    adapter_budget_bytes: int
+    resident_bytes: int
+    modules: dict[str, tuple[int, int]]
+
+
+class Ready(msgspec.Struct, frozen=True, kw_only=True, tag="ready"):
+    """The engine has its model and takes requests."""
+
+    info: ModelInfo
+
+
+class StartFailed(msgspec.Struct, frozen=True, kw_only=True, tag="start_failed"):
+    """The engine cannot start with these settings; nothing follows. `code` is that of a leaf of `server.errors`."""
+
+    code: StartFailureCode
+    message: str
+
+
+class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
+    """The adapter's fate is known and the prompt is about to run.
+
+    `digest` is the version that answers, None for the base. `fallback` is set when the base answers in the
+    place of an adapter; `detail` then says what happened. `cached_tokens` prompt tokens came from the prefix
+    cache.
+    """
+
+    request_id: str
+    digest: str | None = None
+    fallback: FallbackReason | None = None
+    detail: str | None = None
+    cached_tokens: int = 0
+
+
+class Tokens(msgspec.Struct, frozen=True, kw_only=True, tag="tokens"):
+    """New tokens of one request; terminal when `finish_reason` is set. A stop token is not included."""
+
+    request_id: str
+    token_ids: list[int]
+    finish_reason: FinishReason | None = None
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
+    """The request ended with an error. `code` is that of a leaf of `server.errors`."""
+
+    request_id: str
+    code: FailureCode
+    message: str
+    reason: FallbackReason | None = None
+
+
+class StepReport(msgspec.Struct, frozen=True, kw_only=True, tag="step"):
+    """One engine step. Times in seconds; `rows` sequences ran, of which `decode_rows` one token each."""
+
+    seconds: float
+    rows: int
+    decode_rows: int
+    prefill_tokens: int
+    adapters: int
+
+
+class GroupReport(msgspec.Struct, frozen=True, kw_only=True, tag="group"):
+    """A same-adapter group was admitted.
+
+    `held_seconds`: how long the window held it although a row and its adapter were free; `waited_seconds`: since
+    its first request arrived.
+    """
+
+    digest: str | None
+    size: int
+    held_seconds: float
+    waited_seconds: float
+
+
+class LookupReport(msgspec.Struct, frozen=True, kw_only=True, tag="lookup"):
+    """A request asked for an adapter: was it on the device?"""
+
+    hit: bool
+
+
+class LoadReport(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
+    """A load onto the device ended; `failure` is None where it succeeded. Seconds; bytes on the device."""
+
+    name: str
+    digest: str
+    seconds: float
+    size_bytes: int
+    rank: int
+    failure: FallbackReason | None = None
+
+
+class EvictionReport(msgspec.Struct, frozen=True, kw_only=True, tag="eviction"):
+    """A version left the device."""
+
+    name: str
+    digest: str
+    reason: EvictionReason
+    size_bytes: int
+
+
+class ResidentAdapter(msgspec.Struct, frozen=True, kw_only=True):
+    """One version on the device. `pinned` while a running row uses it."""
+
+    name: str
+    digest: str
+    rank: int
+    size_bytes: int
+    pinned: bool
+
+
+class EngineState(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
+    """A snapshot for gauges, sent when something changed, at most a few times a second."""
+
+    running: int
+    waiting: int
+    kv_blocks_used: int
+    kv_blocks_total: int
+    prefix_hit_tokens: int
+    prefix_lookup_tokens: int
+    preemptions: int
+    adapter_bytes: int
+    adapter_budget_bytes: int
+    resident: list[ResidentAdapter]
+    waiting_adapters: list[str]
+
+
+Report = StepReport | GroupReport | LookupReport | LoadReport | EvictionReport | EngineState
+RequestEvent = Started | Tokens | Failed
+Event = Ready | StartFailed | RequestEvent | Report

@@ -1,0 +1,250 @@
+"""Attention over the paged KV cache, for any model that uses the transformers attention interface.
+
+The model runs over a packed batch [1, tokens]: the tokens of all rows one after another. Every attention module
+gets a `PagedKV` of its runner; the registered function writes the new keys and values into it and attends, row by
+row, over what the row's blocks hold. Keys arrive rotated, so a cached block serves at its position only.
+"""
+
+from collections.abc import Sequence as Seq
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import scaled_dot_product_attention
+from transformers import AttentionInterface
+
+from server.engine.batch import Row
+
+ATTENTION_NAME = "switchyard_paged"
+
+
+@dataclass(frozen=True)
+class PrefillSpan:
+    """Packed tokens [start, end) of one row, at positions [first, first + end - start) of its sequence.
+
+    `slots` [context] are the cache slots of positions 0 to the last of the span.
+    """
+
+    start: int
+    end: int
+    first: int
+    slots: torch.Tensor
+
+
+@dataclass
+class AttentionPlan:
+    """Where the tokens of one step find their context; the same for every layer.
+
+    `new_slots` [tokens]: where each packed token's key and value go. `decode_rows` [n]: packed indices of the
+    rows with a single token; `decode_slots` [n, longest context] and `decode_lengths` [n] are their contexts.
+    """
+
+    new_slots: torch.Tensor
+    prefills: tuple[PrefillSpan, ...]
+    decode_rows: torch.Tensor
+    decode_slots: torch.Tensor
+    decode_lengths: torch.Tensor
+    _masks: dict[tuple[int, int | None], torch.Tensor] = field(default_factory=dict)
+
+    def decode_mask(self, window: int | None) -> torch.Tensor:
+        """True where a decoding row sees a slot: [n, 1, 1, longest context]."""
+        mask = self._masks.get((-1, window))
+        if mask is None:
+            position = torch.arange(self.decode_slots.shape[1], device=self.decode_slots.device)
+            mask = position < self.decode_lengths[:, None]
+            if window is not None:
+                mask &= position >= self.decode_lengths[:, None] - window
+            mask = self._masks[-1, window] = mask[:, None, None, :]
+        return mask
+
+    def prefill_mask(self, index: int, window: int | None) -> torch.Tensor:
+        """True where a query of span `index` sees a key: [queries, context]."""
+        mask = self._masks.get((index, window))
+        if mask is None:
+            span = self.prefills[index]
+            key = torch.arange(len(span.slots), device=span.slots.device)
+            query = torch.arange(span.first, span.first + span.end - span.start, device=key.device)[:, None]
+            mask = key <= query
+            if window is not None:
+                mask &= key > query - window
+            self._masks[index, window] = mask
+        return mask
+
+
+def plan_attention(rows: Seq[Row], block_size: int, device: torch.device) -> AttentionPlan:
+    """Lay out the slots of a step's rows, which are packed in this order."""
+    width = max(len(row.sequence.blocks) for row in rows)
+    table = torch.tensor([row.sequence.blocks + [0] * (width - len(row.sequence.blocks)) for row in rows])
+    slots = (table[:, :, None] * block_size + torch.arange(block_size)).flatten(1)
+    new, prefills, decodes, packed = [], [], [], 0
+    for index, row in enumerate(rows):
+        end = row.start + row.count
+        new.append(slots[index, row.start : end])
+        if row.count == 1:
+            decodes.append((packed, index, end))
+        else:
+            prefills.append(PrefillSpan(packed, packed + row.count, row.start, slots[index, :end].to(device)))
+        packed += row.count
+    longest = max((end for _, _, end in decodes), default=0)
+    return AttentionPlan(
+        new_slots=torch.cat(new).to(device),
+        prefills=tuple(prefills),
+        decode_rows=torch.tensor([at for at, _, _ in decodes], dtype=torch.long, device=device),
+        decode_slots=slots[[index for _, index, _ in decodes], :longest].to(device),
+        decode_lengths=torch.tensor([end for _, _, end in decodes], dtype=torch.long, device=device),
+    )
+
+
+@dataclass(frozen=True)
+class LayerShape:
+    """The key-value geometry of one attention layer."""
+
+    kv_heads: int
+    head_dim: int
+    dtype: torch.dtype
+
+    @property
+    def bytes_per_token(self) -> int:
+        return 2 * self.kv_heads * self.head_dim * self.dtype.itemsize
+
+
+class PagedKV:
+    """The keys and values of all layers, in slots of `block_size`-token blocks.
+
+    Until `allocate`, calls only record each layer's shape and attend causally over the batch itself: one such
+    forward tells how much memory a block takes.
+    """
+
+    def __init__(self) -> None:
+        self.shapes: dict[int, LayerShape] = {}
+        self.plan: AttentionPlan | None = None
+        self._keys: dict[int, torch.Tensor] = {}
+        self._values: dict[int, torch.Tensor] = {}
+
+    @property
+    def bytes_per_token(self) -> int:
+        return sum(shape.bytes_per_token for shape in self.shapes.values())
+
+    def allocate(self, slots: int, device: torch.device) -> None:
+        """Reserve `slots` token slots in every recorded layer."""
+        for layer, shape in self.shapes.items():
+            size = (slots, shape.kv_heads, shape.head_dim)
+            self._keys[layer] = torch.zeros(size, dtype=shape.dtype, device=device)
+            self._values[layer] = torch.zeros(size, dtype=shape.dtype, device=device)
+
+    def attend(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        *,
+        scaling: float,
+        window: int | None,
+        softcap: float | None,
+    ) -> torch.Tensor:
+        """query [1, heads, tokens, dim], key and value [1, kv heads, tokens, dim] -> [1, tokens, heads, dim]."""
+        if self.plan is None:
+            return self._record(layer, query, key, value, scaling, softcap)
+        plan, keys, values = self.plan, self._keys[layer], self._values[layer]
+        keys.index_copy_(0, plan.new_slots, key[0].transpose(0, 1))
+        values.index_copy_(0, plan.new_slots, value[0].transpose(0, 1))
+        out = query.new_empty(query.shape[2], query.shape[1], query.shape[3])
+        for index, span in enumerate(plan.prefills):
+            attended = _attention(
+                query[:, :, span.start : span.end],
+                keys[span.slots].transpose(0, 1)[None],
+                values[span.slots].transpose(0, 1)[None],
+                plan.prefill_mask(index, window),
+                scaling,
+                softcap,
+            )
+            out[span.start : span.end] = attended[0].transpose(0, 1)
+        if len(plan.decode_rows):
+            out[plan.decode_rows] = self._decode(plan, query, keys, values, scaling, window, softcap)
+        return out[None]
+
+    def _decode(
+        self,
+        plan: AttentionPlan,
+        query: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        scaling: float,
+        window: int | None,
+        softcap: float | None,
+    ) -> torch.Tensor:
+        """All single-token rows at once; the query heads of a key-value head stand in the place of queries."""
+        heads, dim, kv_heads = query.shape[1], query.shape[3], keys.shape[1]
+        grouped = query[0][:, plan.decode_rows].transpose(0, 1).reshape(-1, kv_heads, heads // kv_heads, dim)
+        attended = _attention(
+            grouped,
+            keys[plan.decode_slots].transpose(1, 2),
+            values[plan.decode_slots].transpose(1, 2),
+            plan.decode_mask(window),
+            scaling,
+            softcap,
+        )
+        return attended.reshape(-1, heads, dim)
+
+    def _record(
+        self,
+        layer: int,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scaling: float,
+        softcap: float | None,
+    ) -> torch.Tensor:
+        self.shapes[layer] = LayerShape(key.shape[1], key.shape[3], key.dtype)
+        causal = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool, device=query.device).tril()
+        return _attention(query, key, value, causal, scaling, softcap).transpose(1, 2)
+
+
+def _attention(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor,
+    scaling: float,
+    softcap: float | None,
+) -> torch.Tensor:
+    """query [n, heads, q, dim], key and value [n, kv heads, k, dim], boolean mask -> [n, heads, q, dim].
+
+    A soft cap bounds the scores to cap * tanh(score / cap) before the mask (Gemma 2, arXiv:2408.00118).
+    """
+    if softcap is None:
+        grouped = query.shape[1] != key.shape[1]
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, enable_gqa=grouped)
+    repeat = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
+    scores = torch.tanh(query @ key.transpose(-1, -2) * (scaling / softcap)) * softcap
+    scores = scores.masked_fill(~mask, float("-inf"))
+    return torch.softmax(scores.float(), dim=-1).to(value.dtype) @ value
+
+
+def paged_attention(
+    module: nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """The function that transformers calls for `ATTENTION_NAME`; the module carries its runner's `PagedKV`."""
+    assert attention_mask is None
+    assert dropout == 0.0
+    paged_kv: PagedKV = module.paged_kv  # type: ignore[assignment]
+    layer: int = module.layer_idx  # type: ignore[assignment]
+    scale = scaling if scaling is not None else query.shape[-1] ** -0.5
+    return paged_kv.attend(layer, query, key, value, scaling=scale, window=sliding_window, softcap=softcap), None
+
+
+def register_paged_attention() -> None:
+    """Make `ATTENTION_NAME` known to transformers; no mask function is registered, so models pass none."""
+    AttentionInterface.register(ATTENTION_NAME, paged_attention)

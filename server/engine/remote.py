@@ -1,0 +1,251 @@
+"""The engine in a process of its own, seen from the API process. Imports no torch.
+
+A crash of the engine ends the open requests with an error and is followed by a restart, not by an outage.
+"""
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import sys
+import tempfile
+import time
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import zmq
+import zmq.asyncio
+
+from server.config import Settings, environment_without_settings
+from server.engine.generation import OpenGenerations
+from server.engine.interface import EngineStatus, Generation
+from server.engine.messages import Cancel, Command, Event, ModelInfo, Ready, Report, StartFailed, Stop, Submit, Unload
+from server.errors import BaseModelError, ConfigurationError, EngineUnavailable, SwitchyardError
+
+_log = logging.getLogger(__name__)
+
+_RESTART_PERIOD = 600.0
+_STOP_GRACE = 15.0
+_START_ERRORS: dict[str, type[SwitchyardError]] = {
+    "base_model_error": BaseModelError,
+    "configuration_error": ConfigurationError,
+    "internal_error": SwitchyardError,
+}
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """What the engine process is told on its standard input. `settings` is JSON, without secrets."""
+
+    settings: str
+    commands_address: str
+    events_address: str
+
+
+class _Incarnation:
+    """One engine process with the sockets to it."""
+
+    def __init__(self, process: asyncio.subprocess.Process, commands: zmq.asyncio.Socket, events: zmq.asyncio.Socket):
+        self.process = process
+        self.commands = commands
+        self.events = events
+
+    def close(self) -> None:
+        self.commands.close(linger=0)
+        self.events.close(linger=0)
+
+
+class ProcessEngine:
+    """Starts the engine process, restarts it when it dies, and routes its events.
+
+    Args:
+        settings: the server's settings; at most `engine_restart_limit` restarts within ten minutes.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._generations = OpenGenerations()
+        self._status: EngineStatus = "starting"
+        self._info: ModelInfo | None = None
+        self._incarnation: _Incarnation | None = None
+        self._supervisor: asyncio.Task[None] | None = None
+        self._restarts: deque[float] = deque()
+        self._encoder = msgspec.msgpack.Encoder()
+        self._decoder = msgspec.msgpack.Decoder(list[Event])
+        self._context = zmq.asyncio.Context()
+        self._runtime = Path(tempfile.mkdtemp(prefix="switchyard-"))
+        self._spawned = 0
+        self.restarts = 0
+
+    @property
+    def status(self) -> EngineStatus:
+        return self._status
+
+    @property
+    def info(self) -> ModelInfo:
+        if self._info is None:
+            raise EngineUnavailable("the engine is still loading the base model")
+        return self._info
+
+    @property
+    def process_id(self) -> int | None:
+        """The engine process, while there is one."""
+        return self._incarnation.process.pid if self._incarnation else None
+
+    async def start(self) -> None:
+        incarnation = await self._spawn()
+        self._supervisor = asyncio.create_task(self._supervise(incarnation))
+
+    async def stop(self) -> None:
+        self._status = "stopped"
+        if self._supervisor is not None and self._supervisor.done():
+            with contextlib.suppress(Exception):
+                self._supervisor.result()
+        incarnation = self._incarnation
+        if incarnation is not None:
+            await incarnation.commands.send(self._encoder.encode(Stop()))
+            try:
+                await asyncio.wait_for(incarnation.process.wait(), _STOP_GRACE)
+            except TimeoutError:
+                incarnation.process.kill()
+        if self._supervisor is not None:
+            await self._supervisor
+        self._generations.fail_all("engine_unavailable", "the server is shutting down")
+        self._context.destroy(linger=0)
+        shutil.rmtree(self._runtime, ignore_errors=True)
+
+    def submit(self, request: Submit) -> Generation:
+        if self._status != "ready":
+            raise EngineUnavailable(f"the engine is {self._status}; try again shortly")
+        generation = self._generations.open(
+            request.request_id, lambda: self._send(Cancel(request_id=request.request_id))
+        )
+        self._send(request)
+        return generation
+
+    def unload(self, digest: str) -> None:
+        if self._status == "ready":
+            self._send(Unload(digest=digest))
+
+    def observe(self, observer: Callable[[Report], None]) -> None:
+        self._generations.observe(observer)
+
+    def _send(self, command: Command) -> None:
+        """Queue a command; the socket's queue is unbounded, since admission bounds the requests."""
+        if self._incarnation is not None:
+            self._incarnation.commands.send(self._encoder.encode(command))
+
+    async def _spawn(self) -> _Incarnation:
+        """Start a process and wait until its model is loaded."""
+        self._spawned += 1
+        commands = self._bind(zmq.PUSH, f"commands-{self._spawned}")
+        events = self._bind(zmq.PULL, f"events-{self._spawned}")
+        process = await asyncio.create_subprocess_exec(
+            sys.executable,
+            "-m",
+            "server.engine.process",
+            stdin=asyncio.subprocess.PIPE,
+            env=environment_without_settings(),
+        )
+        incarnation = _Incarnation(process, commands, events)
+        launch = Launch(
+            settings=self._settings.model_dump_json(exclude={"api_key", "host"}),
+            commands_address=_address(commands),
+            events_address=_address(events),
+        )
+        assert process.stdin is not None
+        process.stdin.write(msgspec.json.encode(launch) + b"\n")
+        try:
+            self._info = await self._first_word(incarnation)
+        except BaseException:
+            incarnation.close()
+            if process.returncode is None:
+                process.kill()
+            await process.wait()
+            raise
+        self._incarnation = incarnation
+        self._status = "ready"
+        return incarnation
+
+    def _bind(self, kind: int, name: str) -> zmq.asyncio.Socket:
+        socket = self._context.socket(kind)
+        socket.setsockopt(zmq.SNDHWM, 0)
+        socket.setsockopt(zmq.RCVHWM, 0)
+        socket.bind(f"ipc://{self._runtime / name}")
+        return socket
+
+    async def _first_word(self, incarnation: _Incarnation) -> ModelInfo:
+        """`Ready`, unless the process refuses or dies first."""
+        receive = asyncio.ensure_future(incarnation.events.recv())
+        died = asyncio.ensure_future(incarnation.process.wait())
+        await asyncio.wait({receive, died}, return_when=asyncio.FIRST_COMPLETED)
+        if not receive.done():
+            # A process that refused to start may end before its last word has been read.
+            await asyncio.wait({receive}, timeout=1.0)
+        if not receive.done():
+            receive.cancel()
+            raise SwitchyardError(f"the engine process ended with status {died.result()} before it was ready")
+        died.cancel()
+        match self._decoder.decode(receive.result())[0]:
+            case Ready(info=info):
+                return info
+            case StartFailed(code=code, message=message):
+                raise _START_ERRORS[code](message)
+            case other:
+                raise SwitchyardError(f"the engine's first word was {type(other).__name__}")
+
+    async def _supervise(self, incarnation: _Incarnation) -> None:
+        """Route events until the process ends; then start another, unless it was told to stop."""
+        while True:
+            await self._route_until_death(incarnation)
+            self._incarnation = None
+            incarnation.close()
+            if self._status == "stopped":
+                return
+            status = incarnation.process.returncode
+            _log.error("the engine process died with status %s; open requests: %d", status, len(self._generations))
+            self._status = "restarting"
+            self._generations.fail_all(
+                "engine_unavailable", "the engine died while it worked on this request; send it again"
+            )
+            restarted = await self._restart()
+            if restarted is None:
+                self._status = "stopped"
+                return
+            incarnation = restarted
+
+    async def _restart(self) -> _Incarnation | None:
+        while self._status != "stopped":
+            now = time.monotonic()
+            while self._restarts and now - self._restarts[0] > _RESTART_PERIOD:
+                self._restarts.popleft()
+            if len(self._restarts) >= self._settings.engine_restart_limit:
+                _log.critical("the engine died %d times within ten minutes: giving up", len(self._restarts) + 1)
+                return None
+            await asyncio.sleep(min(10.0, 0.1 * 4 ** len(self._restarts)))
+            self._restarts.append(now)
+            self.restarts += 1
+            try:
+                return await self._spawn()
+            except SwitchyardError as error:
+                _log.error("the engine did not restart: %s", error)
+        return None
+
+    async def _route_until_death(self, incarnation: _Incarnation) -> None:
+        died = asyncio.ensure_future(incarnation.process.wait())
+        while True:
+            receive = asyncio.ensure_future(incarnation.events.recv())
+            await asyncio.wait({receive, died}, return_when=asyncio.FIRST_COMPLETED)
+            if not receive.done():
+                # What the process said before it died is still delivered.
+                await asyncio.wait({receive}, timeout=0.2)
+            if not receive.done():
+                receive.cancel()
+                return
+            for event in self._decoder.decode(receive.result()):
+                self._generations.route(event)
+
+
+def _address(socket: zmq.asyncio.Socket) -> str:
+    return socket.getsockopt_string(zmq.LAST_ENDPOINT)

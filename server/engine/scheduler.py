@@ -1,0 +1,286 @@
+"""Which tokens of which sequences the next step computes.
+
+Continuous batching: every decoding row gets its token, prompts are prefilled in chunks with what is left of
+the step's token budget, and waiting groups are admitted, the oldest first. A group is the waiting sequences of
+one adapter version; the same-adapter window is an order among groups, never a sleep.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from server.adapters.loader import LoadFailure
+from server.adapters.normal_form import NormalForm
+from server.adapters.residency import Residency
+from server.engine.batch import Batch, Row
+from server.engine.kv_cache import KVCache
+from server.engine.messages import Event, Failed, GroupReport, LookupReport, Started
+from server.engine.sequence import Sequence
+from server.engine.waiting import AdapterQueue, WaitingQueues
+
+
+@dataclass(frozen=True)
+class SchedulerLimits:
+    """Sizes of a step and of a group; times in seconds."""
+
+    max_rows: int
+    max_batch_tokens: int
+    window: float
+    max_group: int
+    adapter_wait_timeout: float
+
+    @property
+    def space_patience(self) -> float:
+        """How long a loaded adapter may be kept from the device by younger groups of resident ones."""
+        return min(1.0, self.adapter_wait_timeout / 10)
+
+
+class Scheduler:
+    """Owns the waiting and running sequences, their blocks and their adapters' pins. One thread calls it."""
+
+    def __init__(
+        self,
+        limits: SchedulerLimits,
+        kv_cache: KVCache,
+        residency: Residency,
+        *,
+        emit: Callable[[Event], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._limits = limits
+        self._kv = kv_cache
+        self._residency = residency
+        self._emit = emit
+        self._clock = clock
+        self._sequences: dict[str, Sequence] = {}
+        self._running: list[Sequence] = []
+        self._pinned: set[Sequence] = set()
+        self._step_seconds = 0.0
+        self.waiting = WaitingQueues()
+        self.preemptions = 0
+        self.prefix_lookup_tokens = 0
+        self.prefix_hit_tokens = 0
+
+    @property
+    def running(self) -> int:
+        """Sequences that hold a row."""
+        return len(self._running)
+
+    @property
+    def has_work(self) -> bool:
+        return bool(self._sequences)
+
+    def add(self, sequence: Sequence) -> None:
+        """Let a new sequence wait for its row."""
+        self._sequences[sequence.id] = sequence
+        if sequence.digest is not None:
+            self._emit(LookupReport(hit=self._residency.is_resident(sequence.digest)))
+        self.waiting.add(sequence)
+
+    def get(self, request_id: str) -> Sequence | None:
+        return self._sequences.get(request_id)
+
+    def schedule(self) -> Batch | None:
+        """The next step, or None when nothing can run now."""
+        now = self._clock()
+        blocked = self._settle_adapters(now)
+        planned, preempted = self._continue_running()
+        if not preempted:
+            self._admit(planned, now, blocked)
+        if not planned:
+            return None
+        rows = [
+            Row(sequence, sequence.computed, count, count == sequence.pending, self._form(sequence))
+            for sequence, count in planned.items()
+        ]
+        rows.sort(key=lambda row: row.sequence.digest or "")
+        return Batch(tuple(rows))
+
+    def advance(self, batch: Batch, seconds: float) -> None:
+        """Account for a step that ran: its KV is computed, its full blocks may be shared."""
+        self._step_seconds = seconds if not self._step_seconds else 0.8 * self._step_seconds + 0.2 * seconds
+        for row in batch.rows:
+            sequence = row.sequence
+            first = sequence.computed // self._kv.block_size
+            sequence.computed += row.count
+            hashes = sequence.block_hashes(self._kv.block_size)
+            for index in range(first, sequence.computed // self._kv.block_size):
+                self._kv.seal(sequence.blocks[index], hashes[index])
+
+    def remove(self, sequence: Sequence) -> None:
+        """Forget a sequence, wherever it is: its row, blocks and pin are free at once."""
+        del self._sequences[sequence.id]
+        if sequence in self._running:
+            self._running.remove(sequence)
+            self._kv.release(sequence.blocks)
+        else:
+            self.waiting.remove(sequence)
+        self._unpin(sequence)
+
+    def sequences(self) -> list[Sequence]:
+        """Every sequence that has not ended."""
+        return list(self._sequences.values())
+
+    def check_empty(self) -> None:
+        """Raise AssertionError if anything of an ended sequence is still held."""
+        assert not self._sequences
+        assert not self._running
+        assert not self._pinned
+        assert not len(self.waiting)
+        assert not self._kv.used
+        assert not self._residency.pins
+        self._kv.check()
+
+    def _form(self, sequence: Sequence) -> NormalForm | None:
+        return self._residency.form(sequence.digest) if sequence.digest is not None else None
+
+    def _settle_adapters(self, now: float) -> AdapterQueue | None:
+        """Move loads on, let the base answer for what cannot load, and return the group that lacks device space."""
+        queues = [queue for queue in self.waiting.by_age() if queue.adapter is not None]
+        blocked = self._residency.settle(queue.adapter for queue in queues if queue.adapter is not None)
+        for queue in queues:
+            assert queue.digest is not None
+            if self._residency.is_resident(queue.digest):
+                continue
+            failure = self._residency.failure(queue.digest)
+            for sequence in list(queue.sequences):
+                if failure is not None:
+                    self._fall_back(sequence, failure)
+                elif now - sequence.arrived >= self._limits.adapter_wait_timeout:
+                    waited = f"{sequence.adapter.name} was not on the device within " if sequence.adapter else ""
+                    self._fall_back(
+                        sequence, LoadFailure("timeout", f"{waited}{self._limits.adapter_wait_timeout:g} s")
+                    )
+        return next((queue for queue in queues if queue.sequences and queue.digest == blocked), None)
+
+    def _fall_back(self, sequence: Sequence, failure: LoadFailure) -> None:
+        """Answer from the base, or refuse where the request forbids that."""
+        if sequence.request.fallback == "error":
+            self.remove(sequence)
+            self._emit(
+                Failed(
+                    request_id=sequence.id, code="adapter_unavailable", message=failure.detail, reason=failure.reason
+                )
+            )
+            return
+        self.waiting.remove(sequence)
+        sequence.fall_back(failure)
+        self.waiting.add(sequence)
+
+    def _continue_running(self) -> tuple[dict[Sequence, int], bool]:
+        """Tokens for the sequences that hold a row, decoding ones first; True when some lost theirs for lack of blocks."""
+        before = self.preemptions
+        planned: dict[Sequence, int] = {}
+        for sequence in list(self._running):
+            if sequence.pending == 1 and self._extend(sequence, planned):
+                planned[sequence] = 1
+        budget = self._limits.max_batch_tokens - len(planned)
+        for sequence in self._running:
+            if sequence.pending > 1 and budget > 0:
+                planned[sequence] = min(sequence.pending, budget)
+                budget -= planned[sequence]
+        return planned, self.preemptions > before
+
+    def _extend(self, sequence: Sequence, planned: dict[Sequence, int]) -> bool:
+        """Give a decoding sequence the block of its next token, at the cost of the latest admitted if need be."""
+        while sequence in self._running:
+            missing = self._kv.blocks_for(sequence.computed + 1) - len(sequence.blocks)
+            blocks = self._kv.allocate(max(0, missing))
+            if blocks is not None:
+                sequence.blocks.extend(blocks)
+                return True
+            victim = self._running[-1]
+            self._preempt(victim)
+            planned.pop(victim, None)
+        return False
+
+    def _preempt(self, sequence: Sequence) -> None:
+        """Back to waiting, to be computed anew; the adapter stays pinned, since a started answer cannot change it."""
+        self._running.remove(sequence)
+        self._kv.release(sequence.blocks)
+        sequence.blocks = []
+        sequence.computed = 0
+        self.preemptions += 1
+        self.waiting.add(sequence)
+
+    def _admit(self, planned: dict[Sequence, int], now: float, blocked: AdapterQueue | None) -> None:
+        """Admit waiting groups, the oldest first, while rows, tokens and blocks last."""
+        budget = self._limits.max_batch_tokens - sum(planned.values())
+        busy = bool(self._running)
+        for queue in self.waiting.by_age():
+            if len(self._running) >= self._limits.max_rows or budget <= 0:
+                return
+            if self._must_wait(queue, now, busy=busy, blocked=blocked):
+                continue
+            held, opened, size = now - (queue.held_since or now), queue.opened, 0
+            queue.held_since = None
+            for sequence in queue.sequences[: self._limits.max_group]:
+                if len(self._running) >= self._limits.max_rows or budget <= 0 or not self._start(sequence):
+                    break
+                planned[sequence] = min(sequence.pending, budget)
+                budget -= planned[sequence]
+                size += 1
+            if not size:
+                return
+            self._emit(
+                GroupReport(digest=queue.digest, size=size, held_seconds=held, waited_seconds=max(0.0, now - opened))
+            )
+
+    def _must_wait(self, queue: AdapterQueue, now: float, *, busy: bool, blocked: AdapterQueue | None) -> bool:
+        """Is it too early for this group, although a row is free?"""
+        if queue.digest is not None and not self._residency.is_resident(queue.digest):
+            return True
+        if (
+            blocked is not None
+            and queue.opened > blocked.opened
+            and queue.digest is not None
+            and now - blocked.opened > self._limits.space_patience
+        ):
+            return True
+        if not busy or len(queue) >= self._limits.max_group:
+            return False
+        if now + self._step_seconds >= queue.opened + self._limits.window:
+            return False
+        queue.held_since = queue.held_since or now
+        return True
+
+    def _start(self, sequence: Sequence) -> bool:
+        """Give a waiting sequence its row, the blocks of all its tokens and its pin; False when blocks lack."""
+        full = (len(sequence.tokens) - 1) // self._kv.block_size
+        cached = self._kv.match(sequence.block_hashes(self._kv.block_size)[:full])
+        missing = self._kv.blocks_for(len(sequence.tokens)) - len(cached)
+        if missing > self._kv.available - self._kv.matched_reusable(cached):
+            return False
+        self.waiting.remove(sequence)
+        self._kv.share(cached)
+        blocks = self._kv.allocate(missing)
+        assert blocks is not None
+        sequence.blocks = cached + blocks
+        sequence.computed = len(cached) * self._kv.block_size
+        self._running.append(sequence)
+        if sequence.digest is not None and sequence not in self._pinned:
+            self._residency.pin(sequence.digest)
+            self._pinned.add(sequence)
+        if not sequence.started:
+            self._announce(sequence)
+        return True
+
+    def _announce(self, sequence: Sequence) -> None:
+        sequence.started = True
+        self.prefix_lookup_tokens += len(sequence.tokens)
+        self.prefix_hit_tokens += sequence.computed
+        self._emit(
+            Started(
+                request_id=sequence.id,
+                digest=sequence.digest,
+                fallback=sequence.failure.reason if sequence.failure else None,
+                detail=sequence.failure.detail if sequence.failure else None,
+                cached_tokens=sequence.computed,
+            )
+        )
+
+    def _unpin(self, sequence: Sequence) -> None:
+        if sequence in self._pinned:
+            assert sequence.digest is not None
+            self._pinned.remove(sequence)
+            self._residency.unpin(sequence.digest)

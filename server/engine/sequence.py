@@ -1,0 +1,76 @@
+"""One request on its way through the engine."""
+
+import random
+from dataclasses import dataclass, field
+
+from server.adapters.loader import LoadFailure
+from server.engine.kv_cache import BlockHash, chain_hash, chain_root
+from server.engine.messages import AdapterVersion, FinishReason, Submit
+
+
+@dataclass(eq=False)
+class Sequence:
+    """The mutable state of one request; only the engine thread touches it.
+
+    `tokens` is the prompt and what was generated; the KV of the first `computed` of them lies in `blocks`.
+    `adapter` is what will answer: it becomes None when the request falls back to the base.
+    """
+
+    request: Submit
+    arrived: float
+    tokens: list[int] = field(init=False)
+    adapter: AdapterVersion | None = field(init=False)
+    computed: int = 0
+    blocks: list[int] = field(default_factory=list)
+    started: bool = False
+    failure: LoadFailure | None = None
+    finished: FinishReason | None = None
+    rng: random.Random = field(init=False)
+    _hashes: list[BlockHash] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.tokens = list(self.request.prompt)
+        self.adapter = self.request.adapter
+        self.rng = random.Random(self.request.sampling.seed)
+
+    @property
+    def id(self) -> str:
+        return self.request.request_id
+
+    @property
+    def digest(self) -> str | None:
+        """The adapter version that answers; None is the base."""
+        return self.adapter.digest if self.adapter else None
+
+    @property
+    def generated(self) -> int:
+        return len(self.tokens) - len(self.request.prompt)
+
+    @property
+    def pending(self) -> int:
+        """Tokens whose KV is still to be computed; 1 while decoding."""
+        return len(self.tokens) - self.computed
+
+    def block_hashes(self, block_size: int) -> list[BlockHash]:
+        """The hashes of all full blocks of `tokens` under the answering adapter, extended as tokens come."""
+        while (end := (len(self._hashes) + 1) * block_size) <= len(self.tokens):
+            parent = self._hashes[-1] if self._hashes else chain_root(self.digest)
+            self._hashes.append(chain_hash(parent, self.tokens[end - block_size : end]))
+        return self._hashes
+
+    def fall_back(self, failure: LoadFailure) -> None:
+        """Answer from the base instead, on KV keyed by the base."""
+        self.failure = failure
+        self.adapter = None
+        self._hashes.clear()
+
+    def append(self, token: int, eos_token_ids: frozenset[int]) -> bool:
+        """Take a sampled token; False when it ended the sequence and is not part of the answer."""
+        sampling = self.request.sampling
+        if token in sampling.stop_token_ids or (token in eos_token_ids and not sampling.ignore_eos):
+            self.finished = "stop"
+            return False
+        self.tokens.append(token)
+        if self.generated >= sampling.max_tokens:
+            self.finished = "length"
+        return True

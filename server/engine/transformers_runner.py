@@ -1,0 +1,127 @@
+"""Runs a mixed-adapter step with transformers' own model classes, on any device.
+
+The model's linears are wrapped so that adapters apply row by row, and its attention reads the paged cache. The
+same code is the engine on CUDA, the portable path on CPU and the oracle of faster runners.
+"""
+
+import inspect
+
+import torch
+from bitsandbytes.nn import Linear4bit
+from torch import nn
+from transformers import PreTrainedModel
+
+from server.adapters.adapter_linear import AdapterBatch, AdapterLinear, Segment
+from server.engine.batch import Batch, Row
+from server.engine.paged_attention import ATTENTION_NAME, PagedKV, plan_attention, register_paged_attention
+from server.errors import BaseModelError
+from server.kernels.dequantized_linear import DequantizedLinear
+
+_PROBE_TOKENS = 12
+
+
+class TransformersRunner:
+    """A `Runner` over a causal language model loaded with `attention=ATTENTION_NAME`.
+
+    Args:
+        model: the resident base, in evaluation mode; its modules are wrapped in place.
+        exact: compute 4-bit linears over dequantised weights instead of with bitsandbytes' kernels.
+
+    Raises:
+        BaseModelError: the model does not give the same logits over the paged cache as by itself.
+    """
+
+    def __init__(self, model: PreTrainedModel, *, exact: bool) -> None:
+        register_paged_attention()
+        self.model = model
+        self.device = model.device
+        self.paged_kv = PagedKV()
+        self._block_size = 0
+        self._adapters = AdapterBatch()
+        self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
+        self._wrap_linears(exact)
+        self._attach_cache()
+        self._check_attention_interface()
+
+    def allocate(self, num_blocks: int, block_size: int) -> None:
+        """Reserve the KV cache; blocks are `block_size` tokens."""
+        self._block_size = block_size
+        self.paged_kv.allocate(num_blocks * block_size, self.device)
+
+    @torch.inference_mode()
+    def run(self, batch: Batch) -> torch.Tensor:
+        """Logits of the rows that sample; see `Runner`."""
+        tokens: list[int] = []
+        positions: list[int] = []
+        wanted: list[int] = []
+        for row in batch.rows:
+            tokens += row.sequence.tokens[row.start : row.start + row.count]
+            positions += range(row.start, row.start + row.count)
+            if row.sample:
+                wanted.append(len(tokens) - 1)
+        self._adapters.rows = _segments(batch.rows, sampled=False)
+        self._adapters.sampled = _segments(batch.rows, sampled=True) if self._keeps_logits else self._adapters.rows
+        self.paged_kv.plan = plan_attention(batch.rows, self._block_size, self.device)
+        return self._forward(tokens, positions, wanted)
+
+    def _forward(self, tokens: list[int], positions: list[int], wanted: list[int]) -> torch.Tensor:
+        keep = torch.tensor(wanted, dtype=torch.long, device=self.device)
+        arguments = {"logits_to_keep": keep} if self._keeps_logits else {}
+        output = self.model(
+            input_ids=torch.tensor([tokens], device=self.device),
+            position_ids=torch.tensor([positions], device=self.device),
+            use_cache=False,
+            **arguments,
+        )
+        logits: torch.Tensor = output.logits[0] if self._keeps_logits else output.logits[0, keep]
+        return logits.float()
+
+    def _wrap_linears(self, exact: bool) -> None:
+        head = self.model.get_output_embeddings()
+        for name, module in [*self.model.named_modules()]:
+            if not isinstance(module, nn.Linear):
+                continue
+            base = DequantizedLinear(module) if exact and isinstance(module, Linear4bit) else module
+            is_head = module is head and self._keeps_logits
+            self.model.set_submodule(name, AdapterLinear(base, name, self._adapters, head=is_head))
+
+    def _attach_cache(self) -> None:
+        for module in self.model.modules():
+            if getattr(module, "layer_idx", None) is not None:
+                module.paged_kv = self.paged_kv
+
+    @torch.inference_mode()
+    def _check_attention_interface(self) -> None:
+        """Compare the model over our attention with the model over transformers' eager attention, on a few tokens."""
+        kind = self.model.config.model_type
+        vocabulary = self.model.config.get_text_config().vocab_size
+        tokens = [(7919 * index + 11) % vocabulary for index in range(_PROBE_TOKENS)]
+        positions, last = list(range(_PROBE_TOKENS)), [_PROBE_TOKENS - 1]
+        ours = self._forward(tokens, positions, last)
+        if not self.paged_kv.shapes:
+            raise BaseModelError(f"{kind!r} never called the attention interface: it cannot use the paged KV cache")
+        self.model.set_attn_implementation("eager")
+        theirs = self._forward(tokens, positions, last)
+        self.model.set_attn_implementation(ATTENTION_NAME)
+        tolerance = (1e-3 if ours.dtype == self.model.dtype else 0.1) * max(1.0, float(theirs.abs().max()))
+        difference = float((ours - theirs).abs().max())
+        if not difference <= tolerance:
+            raise BaseModelError(
+                f"{kind!r} gives other logits over the paged attention than by itself (by {difference:.3g}): "
+                "its attention needs something that the attention interface does not carry"
+            )
+
+
+def _segments(rows: tuple[Row, ...], *, sampled: bool) -> list[Segment]:
+    """Neighbouring rows of one adapter as one segment; counted in tokens, or in sampled rows."""
+    segments: list[Segment] = []
+    at = 0
+    for row in rows:
+        size = int(row.sample) if sampled else row.count
+        if row.form is not None and size:
+            if segments and segments[-1].form is row.form and segments[-1].end == at:
+                segments[-1] = Segment(segments[-1].start, at + size, row.form)
+            else:
+                segments.append(Segment(at, at + size, row.form))
+        at += size
+    return segments

@@ -1,0 +1,102 @@
+"""The exception tree of the server: the store's root, continued.
+
+`server.api` turns a leaf into OpenAI's error object; nothing else decides a status.
+"""
+
+from adapters_store.errors import SwitchyardError
+
+__all__ = [
+    "AdapterUnavailable",
+    "AuthenticationFailed",
+    "BaseModelError",
+    "ConfigurationError",
+    "ContextLengthExceeded",
+    "EngineFailed",
+    "EngineUnavailable",
+    "InvalidRequest",
+    "NotFound",
+    "QueueFull",
+    "SwitchyardError",
+    "UnsupportedField",
+]
+
+
+class ConfigurationError(SwitchyardError):
+    """A setting, or a combination of settings, that the server will not start with."""
+
+    code = "configuration_error"
+
+
+class BaseModelError(SwitchyardError):
+    """A base model that cannot be fetched, converted or served; the message gives the reason."""
+
+    code = "base_model_error"
+
+
+class InvalidRequest(SwitchyardError):
+    """A request whose field `param` is malformed or out of range."""
+
+    status = 400
+    type = "invalid_request_error"
+    code = "invalid_value"
+
+
+class UnsupportedField(InvalidRequest):
+    """A field that OpenAI or a peer knows and this server does not act on, named instead of ignored."""
+
+    code = "unsupported_parameter"
+
+
+class ContextLengthExceeded(InvalidRequest):
+    """Prompt and requested tokens do not fit the context of the base."""
+
+    code = "context_length_exceeded"
+
+
+class AuthenticationFailed(SwitchyardError):
+    """A missing or wrong API key."""
+
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class NotFound(SwitchyardError):
+    """No such path or object."""
+
+    status = 404
+    type = "invalid_request_error"
+    code = "not_found"
+
+
+class QueueFull(SwitchyardError):
+    """More requests wait than the queue holds; `retry_after` is in seconds."""
+
+    status = 429
+    type = "rate_limit_error"
+    code = "queue_full"
+
+    def __init__(self, message: str, *, retry_after: int) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class AdapterUnavailable(SwitchyardError):
+    """The adapter could not be applied and the request forbids the fallback to the base."""
+
+    status = 503
+    code = "adapter_unavailable"
+
+
+class EngineUnavailable(SwitchyardError):
+    """The engine is starting, restarting or gone."""
+
+    status = 503
+    code = "engine_unavailable"
+
+
+class EngineFailed(SwitchyardError):
+    """The engine met an error of its own while it worked on this request."""
+
+    status = 500
+    code = "engine_failed"
