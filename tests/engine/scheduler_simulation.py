@@ -1,0 +1,110 @@
+"""The real scheduler, residency and block book-keeping under a clock that the test moves; no model."""
+
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from server.adapters.residency import Residency
+from server.engine.batch import Batch
+from server.engine.kv_cache import KVCache
+from server.engine.messages import AdapterVersion, Event, FallbackPolicy, SamplingParams, Submit
+from server.engine.scheduler import Scheduler, SchedulerLimits
+from server.engine.sequence import Sequence
+from tests.scripted_loader import ScriptedLoader
+
+Kind = TypeVar("Kind")
+
+ADAPTER_BYTES = 80
+
+
+@dataclass
+class Simulation:
+    """Time passes only in `step` and by hand."""
+
+    rows: int = 4
+    batch_tokens: int = 64
+    window: float = 0.010
+    max_group: int = 16
+    timeout: float = 30.0
+    blocks: int = 64
+    device_adapters: int = 8
+    step_seconds: float = 0.002
+    loader: ScriptedLoader = field(default_factory=lambda: ScriptedLoader(immediate_bytes=ADAPTER_BYTES))
+    now: float = 100.0
+    events: list[Event] = field(default_factory=list)
+    steps: list[Batch] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.kv = KVCache(self.blocks, 4)
+        self.residency = Residency(
+            self.loader,  # type: ignore[arg-type]
+            budget_bytes=self.device_adapters * ADAPTER_BYTES,
+            report=self.events.append,
+            clock=lambda: self.now,
+        )
+        limits = SchedulerLimits(
+            max_rows=self.rows,
+            max_batch_tokens=self.batch_tokens,
+            window=self.window,
+            max_group=self.max_group,
+            adapter_wait_timeout=self.timeout,
+        )
+        self.scheduler = Scheduler(limits, self.kv, self.residency, emit=self.events.append, clock=lambda: self.now)
+        self._count = 0
+
+    def arrive(
+        self,
+        adapter: AdapterVersion | None = None,
+        *,
+        prompt: int = 4,
+        tokens: int = 4,
+        fallback: FallbackPolicy = "base",
+    ) -> Sequence:
+        """A request comes in now, with a prompt that shares no block with another."""
+        self._count += 1
+        request = Submit(
+            request_id=f"{adapter.name if adapter else 'base'}-{self._count}",
+            prompt=[self._count * 1000 + index for index in range(prompt)],
+            adapter=adapter,
+            fallback=fallback,
+            sampling=SamplingParams(max_tokens=tokens, temperature=0, ignore_eos=True),
+        )
+        sequence = Sequence(request, self.now)
+        self.scheduler.add(sequence)
+        return sequence
+
+    def step(self) -> list[str]:
+        """Schedule once and pretend to run it; the ids of the sequences that ran."""
+        batch = self.scheduler.schedule()
+        if batch is None:
+            return []
+        assert batch.tokens <= self.batch_tokens
+        assert len(batch.rows) <= self.rows
+        self.steps.append(batch)
+        self.now += self.step_seconds
+        self.scheduler.advance(batch, self.step_seconds)
+        for row in batch.rows:
+            if row.sample and (not row.sequence.append(7, frozenset()) or row.sequence.finished):
+                self.scheduler.remove(row.sequence)
+        self.kv.check()
+        return [row.sequence.id for row in batch.rows]
+
+    def run(self, limit: int = 2000) -> None:
+        """Step until everything has ended; time also passes while nothing can run."""
+        for _ in range(limit):
+            if not self.scheduler.has_work:
+                self.scheduler.check_empty()
+                return
+            if not self.step():
+                self.now += 0.005
+        raise AssertionError(f"{len(self.scheduler.sequences())} sequences never ended")
+
+    def seen(self, kind: type[Kind]) -> list[Kind]:
+        """The events of one kind so far."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    def admissions(self) -> list[str]:
+        """The ids of all sequences in the order of their first step."""
+        order: list[str] = []
+        for batch in self.steps:
+            order += [row.sequence.id for row in batch.rows if row.sequence.id not in order]
+        return order
