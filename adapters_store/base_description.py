@@ -47,5 +47,6 @@ def load_base(path: Path) -> BaseDescription | None:
     except (ValueError, OSError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise StoreError(
-            f"{path.name} in the store is not a base description ({reason}); serve from the store once to write it again, or remove it"
+            f"{path.name} in the store is not a base description ({reason}); "
+            "serve from the store once to write it again, or remove it"
         ) from error

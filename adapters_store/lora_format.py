@@ -23,7 +23,7 @@ _EXPECTED: Final = "base_model.model.<module>.lora_A.weight or base_model.model.
 _FOREIGN_KEYS: Final[Mapping[str, str]] = {
     "lora_magnitude_vector": "it belongs to DoRA, which is not served yet",
     "lora_embedding_": "adapters on embeddings are not served: take the embedding out of target_modules",
-    "base_layer": "it is a weight of the base: save with save_embedding_layers=False",
+    "base_layer": "it is a copy of a weight of the base: save with save_pretrained(..., save_embedding_layers=False)",
     "lora_E": "it belongs to AdaLoRA, which is not served yet",
     "lora_B.bias": "a bias on lora_B is not served: train with lora_bias=False",
     "lora_A.default.": "it holds an adapter's name: save with PEFT's `save_pretrained`, not with `state_dict()`",

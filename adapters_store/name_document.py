@@ -30,7 +30,7 @@ class StoredMove(msgspec.Struct, frozen=True, kw_only=True):
 class NameDocument(msgspec.Struct, frozen=True, kw_only=True):
     """Versions in the order they were published; per alias its moves, the last of which is where it points.
 
-    The history only grows, so every change of a document makes it longer.
+    The history of an alias only grows, so every move makes the document longer.
     """
 
     name: str
@@ -57,10 +57,14 @@ class NameDocument(msgspec.Struct, frozen=True, kw_only=True):
         return path[-2] if len(path) > 1 else None
 
     def with_version(self, version: StoredVersion) -> "NameDocument":
-        """The document with one more version; itself where it has that one."""
-        if self.version(version.digest) is not None:
+        """The document with one more version; of one that it has, what is known is renewed and the time kept."""
+        known = self.version(version.digest)
+        if known is None:
+            return msgspec.structs.replace(self, versions=(*self.versions, version))
+        if known.metadata == version.metadata:
             return self
-        return msgspec.structs.replace(self, versions=(*self.versions, version))
+        renewed = msgspec.structs.replace(known, metadata=version.metadata)
+        return msgspec.structs.replace(self, versions=tuple(renewed if v is known else v for v in self.versions))
 
     def with_move(self, alias: str, move: StoredMove) -> "NameDocument":
         """The document with an alias moved; itself where the alias points there already."""

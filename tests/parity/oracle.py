@@ -61,4 +61,3 @@ def _generate(model: nn.Module, prompt: Sequence[int], count: int) -> list[int]:
     )
     tokens: list[int] = output[0, ids.shape[1] :].tolist()
     return tokens
-

@@ -1,0 +1,108 @@
+"""The history of an alias, and documents that contradict themselves."""
+
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from adapters_store.errors import InvalidName
+from adapters_store.metadata import AdapterMetadata
+from adapters_store.name_document import (
+    NameDocument,
+    StoredMove,
+    StoredVersion,
+    decode_document,
+    encode_document,
+)
+
+METADATA = AdapterMetadata("lora", 4, 4, {4: 2}, 160, 640, "F32", "org/tiny", ("q_proj",), ("a warning",))
+DIGESTS = [f"sha256:{number:064x}" for number in range(4)]
+
+
+def document(*steps: str | None) -> NameDocument:
+    """A name whose alias `prod` was promoted to each digest, or rolled back at None, in turn."""
+    versions = tuple(StoredVersion(digest=digest, created="now", metadata=METADATA) for digest in DIGESTS)
+    result = NameDocument(name="acme/support", versions=versions)
+    for step in steps:
+        target = result.previous("prod") if step is None else step
+        if target is not None:
+            reason: Any = "rollback" if step is None else "promote"
+            result = result.with_move("prod", StoredMove(digest=target, moved="now", reason=reason))
+    return result
+
+
+def test_rollbacks_walk_back_one_move_at_a_time() -> None:
+    a, b, c, _ = DIGESTS
+    assert document(a, b, c).current("prod") == c
+    assert document(a, b, c, None).current("prod") == b
+    assert document(a, b, c, None, None).current("prod") == a
+    assert document(a, b, c, None, None).previous("prod") is None
+
+
+def test_after_a_rollback_a_new_move_starts_from_there() -> None:
+    a, b, c, _ = DIGESTS
+    assert document(a, b, None, c).previous("prod") == a
+    assert document(a, b, None, c, None).current("prod") == a
+
+
+def test_a_move_to_where_the_alias_is_changes_nothing() -> None:
+    before = document(DIGESTS[0])
+    assert before.with_move("prod", StoredMove(digest=DIGESTS[0], moved="later", reason="promote")) is before
+
+
+def test_an_alias_that_does_not_exist_points_nowhere() -> None:
+    assert document().current("prod") is None
+    assert document().previous("prod") is None
+
+
+@given(st.lists(st.none() | st.sampled_from(DIGESTS)))
+def test_any_history_behaves_as_a_stack_and_survives_saving(steps: list[str | None]) -> None:
+    stack: list[str] = []
+    for step in steps:
+        if step is not None and stack[-1:] != [step]:
+            stack.append(step)
+        elif step is None and len(stack) > 1:
+            stack.pop()
+    result = document(*steps)
+    assert result.current("prod") == (stack[-1] if stack else None)
+    assert result.previous("prod") == (stack[-2] if len(stack) > 1 else None)
+    assert decode_document(encode_document(result)) == result
+
+
+@given(st.lists(st.none() | st.sampled_from(DIGESTS), min_size=1))
+def test_every_move_makes_the_file_longer(steps: list[str | None]) -> None:
+    before, after = document(*steps[:-1]), document(*steps)
+    assert (len(encode_document(after)) > len(encode_document(before))) == (after != before)
+
+
+def changed(**fields: Any) -> bytes:
+    plain = msgspec.json.decode(encode_document(document(DIGESTS[0])))
+    return msgspec.json.encode({**plain, **fields})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b"\xff",
+        encode_document(document(DIGESTS[0]))[:-20],
+        changed(format=2),
+        changed(name="../etc"),
+        changed(name="a@b"),
+        changed(versions=[]),
+        changed(versions=[{"digest": "sha256:../../x", "created": "now", "metadata": {}}]),
+        changed(aliases={"prod": []}),
+        changed(aliases={"../x": [{"digest": DIGESTS[0], "moved": "now", "reason": "promote"}]}),
+        changed(aliases={"prod": [{"digest": f"sha256:{9:064x}", "moved": "now", "reason": "promote"}]}),
+        changed(aliases={"prod": [{"digest": DIGESTS[0] + "\n", "moved": "now", "reason": "promote"}]}),
+        changed(aliases={"prod": [{"digest": DIGESTS[0], "moved": "now", "reason": "rollback"}]}),
+        changed(aliases={"prod": [{"digest": DIGESTS[0], "moved": "now", "reason": "stolen"}]}),
+    ],
+)
+def test_a_torn_or_contradictory_document_is_refused(text: bytes) -> None:
+    with pytest.raises((ValueError, InvalidName)):
+        decode_document(text)
