@@ -33,5 +33,5 @@ def write_lora(
         if "lora_" in name:
             torch.nn.init.normal_(parameter, std=strength)
             parameter.data = parameter.data.to(dtype)
-    peft_model.save_pretrained(directory)
+    peft_model.save_pretrained(str(directory))
     return directory

@@ -73,9 +73,9 @@ async def running(settings: Settings, reports: list[Report] | None = None) -> As
     engine = InProcessEngine(settings)
     engine.observe((reports if reports is not None else []).append)
     await engine.start()
+    loop = engine.built.loop
     try:
         yield engine
     finally:
-        loop = engine.built.loop
         await engine.stop()
         loop.scheduler.check_empty()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load
 
 from adapters_store.errors import InvalidAdapter
 from server.adapters.lora import read_lora
@@ -26,8 +26,12 @@ def read_adapter(directory: Path, modules: Modules) -> NormalForm:
         OSError, ValueError, SafetensorError: files that are missing or malformed.
     """
     config = json.loads((directory / "adapter_config.json").read_text())
+    if not isinstance(config, dict):
+        raise InvalidAdapter("adapter_config.json holds no JSON object", param="adapter_config.json")
     method = str(config.get("peft_type"))
     reader = READERS.get(method)
     if reader is None:
         raise InvalidAdapter(f"PEFT method {method!r} is not served; known: {', '.join(READERS)}", param="peft_type")
-    return reader(config, load_file(directory / "adapter_model.safetensors"), modules)
+    # Not `load_file`: its tensors are mapped, so a file changed or cut later would change, or end, the engine.
+    tensors = load((directory / "adapter_model.safetensors").read_bytes())
+    return reader(config, tensors, modules)

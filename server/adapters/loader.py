@@ -129,7 +129,8 @@ class AdapterLoader:
         try:
             outcome = self._load(version)
         except Exception as error:  # a load must never take the engine with it, whatever a file made a library do
-            outcome = LoadFailure("load_failed", f"{version.name}: {type(error).__name__}: {error}")
+            words = _without_paths(error, Path(version.directory))
+            outcome = LoadFailure("load_failed", f"{version.name}: {type(error).__name__}: {words}")
         with self._lock:
             self._done[version.digest] = Loaded(version, outcome, time.perf_counter() - began)
         self._on_loaded()

@@ -29,7 +29,8 @@ def read_lora(
         modules: full name -> (out, in) of the base's linear modules.
 
     Raises:
-        InvalidAdapter: a tensor without a module, a module without its pair, or shapes that do not fit.
+        InvalidAdapter: a tensor without a module, a module without its pair, shapes that fit neither the base nor
+            the configured rank, or a configuration that is not served.
     """
     factors: dict[str, dict[str, torch.Tensor]] = {}
     for key, tensor in tensors.items():
@@ -39,19 +40,26 @@ def read_lora(
         factors.setdefault(match["module"], {})[match["factor"]] = tensor
     lora, deadline = read_lora_config(config), MatchingDeadline()
     return NormalForm(
-        {name: _linear(name, pair, modules[name], lora.scale_of(name, deadline)) for name, pair in factors.items()}
+        {
+            name: _linear(
+                name, pair, modules[name], rank=lora.rank_of(name, deadline), scale=lora.scale_of(name, deadline)
+            )
+            for name, pair in factors.items()
+        }
     )
 
 
-def _linear(module: str, pair: Mapping[str, torch.Tensor], shape: tuple[int, int], scale: float) -> LinearForm:
+def _linear(
+    module: str, pair: Mapping[str, torch.Tensor], shape: tuple[int, int], *, rank: int, scale: float
+) -> LinearForm:
     a, b = pair.get("A"), pair.get("B")
     if a is None or b is None:
         missing = "lora_B" if b is None else "lora_A"
         raise InvalidAdapter(f"module {module!r} lacks its {missing} tensor", param=module)
-    if (b.shape[0], a.shape[1]) != shape or a.shape[0] != b.shape[1]:
+    if (*b.shape,) != (shape[0], rank) or (*a.shape,) != (rank, shape[1]):
         raise InvalidAdapter(
-            f"module {module!r} is {list(shape)} in the base, but its factors are B {list(b.shape)} and "
-            f"A {list(a.shape)}",
+            f"module {module!r} is {list(shape)} in the base and has the rank {rank} by its configuration, but its "
+            f"factors are B {list(b.shape)} and A {list(a.shape)}",
             param=module,
         )
     return LinearForm(a=a.float().contiguous(), b=(b.float() * scale).contiguous())

@@ -9,7 +9,7 @@ request waits for is not evicted for a younger one, so the oldest request always
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from server.adapters.loader import AdapterLoader, Loaded, LoadFailure
@@ -99,19 +99,27 @@ class Residency:
         requests, None if there is none.
         """
         self._take_failures()
+        in_order = list(wanted)
         blocked: str | None = None
+        refused: int | None = None
         older: set[str] = set()
-        for version in wanted:
+        for index, version in enumerate(in_order):
             digest = version.digest
             older.add(digest)
             if digest in self._entries or self.failure(digest):
                 continue
             loaded = self._loader.peek(digest)
             if loaded is None:
-                self._loader.start(version)
-            elif blocked is None and not self._place(loaded, protected=older):
+                if not self._loader.start(version) and refused is None:
+                    refused = index
+            elif isinstance(loaded.outcome, LoadFailure):
+                continue  # it ended after `_take_failures`; the next call takes it
+            elif blocked is None and not self._place(loaded, loaded.outcome, protected=older):
                 blocked = digest
         self._drop_unwanted(older)
+        if refused is not None:
+            dropped = self._start_before_younger(in_order[refused], in_order[refused + 1 :])
+            return None if dropped == blocked else blocked
         return blocked
 
     def resident(self) -> list[ResidentAdapter]:
@@ -132,9 +140,7 @@ class Residency:
         """Pins held now, over all versions."""
         return sum(entry.pins for entry in self._entries.values())
 
-    def _place(self, loaded: Loaded, protected: set[str]) -> bool:
-        form = loaded.outcome
-        assert isinstance(form, NormalForm)
+    def _place(self, loaded: Loaded, form: NormalForm, protected: set[str]) -> bool:
         if not self._make_space(form.size_bytes, protected):
             return False
         digest = loaded.version.digest
@@ -179,14 +185,25 @@ class Residency:
     def _drop_unwanted(self, wanted: set[str]) -> None:
         """Keep what nobody waits for any more only if it costs no one else their place."""
         for loaded in self._loader.finished():
-            if loaded.version.digest not in wanted:
-                if (
-                    isinstance(loaded.outcome, NormalForm)
-                    and loaded.outcome.size_bytes <= self.budget_bytes - self.used_bytes
-                ):
-                    self._place(loaded, protected=set())
-                else:
-                    self._loader.take(loaded.version.digest)
+            form = loaded.outcome
+            if loaded.version.digest in wanted or isinstance(form, LoadFailure):
+                continue
+            if form.size_bytes <= self.budget_bytes - self.used_bytes:
+                self._place(loaded, form, protected=set())
+            else:
+                self._loader.take(loaded.version.digest)
+
+    def _start_before_younger(self, version: AdapterVersion, younger: Sequence[AdapterVersion]) -> str | None:
+        """Start a load that was refused, at the cost of the youngest form that waits for space; the digest of that."""
+        if self._loader.start(version):
+            return None
+        for other in reversed(younger):
+            loaded = self._loader.peek(other.digest)
+            if loaded is not None and isinstance(loaded.outcome, NormalForm):
+                self._loader.take(other.digest)
+                self._loader.start(version)
+                return other.digest
+        return None
 
     def _report_load(self, loaded: Loaded, form: NormalForm | None) -> None:
         self._report(

@@ -157,7 +157,8 @@ def _model_context(model: PreTrainedModel) -> int:
 
 
 def _eos_token_ids(model: PreTrainedModel) -> tuple[int, ...]:
-    eos = model.generation_config.eos_token_id if model.generation_config else model.config.eos_token_id
+    eos = getattr(model.generation_config, "eos_token_id", None)
+    eos = model.config.eos_token_id if eos is None else eos
     if eos is None:
         return ()
     return (eos,) if isinstance(eos, int) else tuple(eos)

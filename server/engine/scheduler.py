@@ -55,7 +55,7 @@ class Scheduler:
         self._sequences: dict[str, Sequence] = {}
         self._running: list[Sequence] = []
         self._pinned: set[Sequence] = set()
-        self._step_seconds = 0.0
+        self._step_seconds = 0.0  # an upper envelope: what the next step may well take
         self.waiting = WaitingQueues()
         self.preemptions = 0
         self.prefix_lookup_tokens = 0
@@ -98,7 +98,7 @@ class Scheduler:
 
     def advance(self, batch: Batch, seconds: float) -> None:
         """Account for a step that ran: its KV is computed, its full blocks may be shared."""
-        self._step_seconds = seconds if not self._step_seconds else 0.8 * self._step_seconds + 0.2 * seconds
+        self._step_seconds = max(seconds, 0.9 * self._step_seconds)
         for row in batch.rows:
             sequence = row.sequence
             first = sequence.computed // self._kv.block_size

@@ -7,7 +7,7 @@ same code is the engine on CUDA, the portable path on CPU and the oracle of fast
 import inspect
 
 import torch
-from bitsandbytes.nn import Linear4bit
+from bitsandbytes.nn.modules import Linear4bit
 from torch import nn
 from transformers import PreTrainedModel
 
@@ -88,7 +88,7 @@ class TransformersRunner:
     def _attach_cache(self) -> None:
         for module in self.model.modules():
             if getattr(module, "layer_idx", None) is not None:
-                module.paged_kv = self.paged_kv
+                module.paged_kv = self.paged_kv  # type: ignore[assignment]
 
     @torch.inference_mode()
     def _check_attention_interface(self) -> None:

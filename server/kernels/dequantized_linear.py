@@ -2,7 +2,7 @@
 
 import torch
 from bitsandbytes.functional import dequantize_4bit
-from bitsandbytes.nn import Linear4bit
+from bitsandbytes.nn.modules import Linear4bit
 from torch import nn
 from torch.nn.functional import linear
 
@@ -24,5 +24,5 @@ class DequantizedLinear(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """x [..., in] -> [..., out]."""
-        weight = dequantize_4bit(self.weight.data, self.weight.quant_state)
+        weight = dequantize_4bit(self.weight.data, self.weight.quant_state)  # type: ignore[attr-defined]
         return linear(x, weight.to(x.dtype), self.bias)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 from bitsandbytes.functional import dequantize_4bit
-from bitsandbytes.nn import Linear4bit
+from bitsandbytes.nn.modules import Linear4bit
 from peft import PeftModel
 from torch import nn
 from transformers import GenerationConfig
@@ -23,11 +23,11 @@ def dense_model(prepared: PreparedBase) -> nn.Module:
     for name, module in [*model.named_modules()]:
         if isinstance(module, Linear4bit):
             linear = nn.Linear(module.in_features, module.out_features, bias=module.bias is not None)
-            linear.weight = nn.Parameter(dequantize_4bit(module.weight.data, module.weight.quant_state).float())
+            linear.weight = nn.Parameter(dequantize_4bit(module.weight.data, module.weight.quant_state).float())  # type: ignore[attr-defined]
             if module.bias is not None:
                 linear.bias = module.bias
             model.set_submodule(name, linear)
-    model.is_quantized = False
+    model.is_quantized = False  # type: ignore[assignment]
     return model
 
 
@@ -42,7 +42,7 @@ class Oracle:
         """`count` tokens after each prompt under the adapter in a directory, or under the bare base."""
         model = self._model
         if adapter is not None:
-            model = PeftModel.from_pretrained(model, adapter, adapter_name="oracle")  # type: ignore[arg-type]
+            model = PeftModel.from_pretrained(model, adapter, adapter_name="oracle")
             model.eval()
         try:
             return [_generate(model, prompt, count) for prompt in prompts]

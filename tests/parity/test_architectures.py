@@ -64,7 +64,7 @@ def test_mixed_batch_equals_peft(kind: str, quantization: str, tmp_path: Path) -
         context = len(prompts[1]) + TOKENS
         settings = Settings(
             base=str(base),
-            quantization=quantization,  # type: ignore[arg-type]
+            quantization=quantization,
             numerics="exact",
             cache_dir=tmp_path / "cache",
             block_size=BLOCK,

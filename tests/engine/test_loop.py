@@ -1,0 +1,160 @@
+"""The loop with a real model on a thread: what a request may ask for, and how it ends."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from server.config import Settings
+from server.engine.batch import Batch
+from server.engine.in_process import InProcessEngine
+from server.engine.messages import EngineState, Report, StepReport, Tokens
+from tests.lora_adapters import write_lora
+from tests.running_engine import Answer, answer, answers, running, submit, version
+from tests.tiny_models import write_tiny_model
+
+Scenario = Callable[[InProcessEngine], Awaitable[None]]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_tiny_model("llama", tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def run(base: Path, cache: Path) -> Callable[[Scenario], list[Report]]:
+    """Run a scenario on an engine that must be empty when it ends; the reports it gave."""
+
+    def run_scenario(scenario: Scenario, **settings: Any) -> list[Report]:
+        reports: list[Report] = []
+        values: dict[str, Any] = {
+            "base": str(base),
+            "cache_dir": cache,
+            "kv_cache_bytes": 1 << 20,
+            "threads": 1,
+        } | settings
+
+        async def inside() -> None:
+            async with running(Settings(**values), reports) as engine:
+                await scenario(engine)
+
+        asyncio.run(inside())
+        return reports
+
+    return run_scenario
+
+
+def test_max_tokens_stop_ids_and_the_end_of_sequence(run: Callable[..., list[Report]]) -> None:
+    async def scenario(engine: InProcessEngine) -> None:
+        free = await answer(engine, submit(range(10), max_tokens=12))
+        assert (len(free.tokens), free.finish_reason) == (12, "length")
+        stop = free.tokens[5]
+        at = free.tokens.index(stop)
+        stopped = await answer(engine, submit(range(10), max_tokens=12, stop_token_ids=(stop,)))
+        assert (stopped.tokens, stopped.finish_reason) == (free.tokens[:at], "stop")
+
+    run(scenario)
+
+
+def test_the_end_of_sequence_token_ends_an_answer_unless_ignored(
+    run: Callable[..., list[Report]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(engine: InProcessEngine) -> None:
+        free = await answer(engine, submit(range(10), max_tokens=12))
+        monkeypatch.setattr(engine.built.loop, "_eos", frozenset({free.tokens[3]}))
+        at = free.tokens.index(free.tokens[3])
+        ended = await answer(engine, submit(range(10), max_tokens=12, ignore_eos=False))
+        assert (ended.tokens, ended.finish_reason) == (free.tokens[:at], "stop")
+        assert (await answer(engine, submit(range(10), max_tokens=12))).tokens == free.tokens
+
+    run(scenario)
+
+
+def test_a_seed_gives_the_same_text_in_any_company(
+    run: Callable[..., list[Report]], base: Path, tmp_path: Path
+) -> None:
+    adapter = version(write_lora(base, tmp_path / "adapter", seed=1))
+    sampled = {"temperature": 1.5, "seed": 42, "max_tokens": 16, "top_k": 50, "top_p": 0.95}
+
+    async def scenario(engine: InProcessEngine) -> None:
+        alone = await answer(engine, submit(range(12), adapter, **sampled))
+        company = [submit(range(number, 40), None, temperature=1.0, max_tokens=9) for number in range(5)]
+        together = await answers(engine, [*company[:3], submit(range(12), adapter, **sampled), *company[3:]])
+        assert together[3].tokens == alone.tokens
+        other = await answer(engine, submit(range(12), adapter, **(sampled | {"seed": 43})))
+        assert other.tokens != alone.tokens
+
+    run(scenario)
+
+
+def test_a_cancelled_request_frees_its_row_at_the_next_step(run: Callable[..., list[Report]]) -> None:
+    async def scenario(engine: InProcessEngine) -> None:
+        generation = engine.submit(submit(range(10), max_tokens=400))
+        await anext(generation)
+        generation.cancel()
+        assert (await answer(engine, submit(range(5)))).finish_reason == "length"
+
+    reports = run(scenario, max_rows=1)
+    assert len([report for report in reports if isinstance(report, StepReport)]) < 100
+
+
+def test_a_failing_step_ends_its_own_requests_and_no_others(
+    run: Callable[..., list[Report]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(engine: InProcessEngine) -> None:
+        runner = engine.built.loop._runner
+        genuine = runner.run
+
+        def failing(batch: Batch) -> torch.Tensor:
+            if any(row.sequence.tokens[0] == 99 for row in batch.rows):
+                raise RuntimeError("no such luck")
+            return genuine(batch)
+
+        monkeypatch.setattr(runner, "run", failing)
+        before = await answer(engine, submit(range(10)))
+        broken = await answer(engine, submit([99, 1, 2]))
+        assert broken.failed is not None
+        assert broken.failed.code == "engine_failed"
+        assert "RuntimeError" in broken.failed.message
+        assert (await answer(engine, submit(range(10)))).tokens == before.tokens
+
+    run(scenario)
+
+
+def test_stopping_ends_every_request(run: Callable[..., list[Report]]) -> None:
+    ends: list[Answer] = []
+
+    async def scenario(engine: InProcessEngine) -> None:
+        pending = asyncio.gather(*(answer(engine, submit(range(9), max_tokens=450)) for _ in range(3)))
+        await asyncio.sleep(0.1)
+        await engine.stop()
+        ends.extend(await pending)
+
+    run(scenario)
+    assert [end.finish_reason or (end.failed and end.failed.code) for end in ends] == ["cancelled"] * 3
+
+
+def test_the_last_snapshot_shows_an_idle_engine(run: Callable[..., list[Report]]) -> None:
+    async def scenario(engine: InProcessEngine) -> None:
+        await answers(engine, [submit(range(number, 30)) for number in range(6)])
+        await asyncio.sleep(0.6)
+
+    states = [report for report in run(scenario) if isinstance(report, EngineState)]
+    assert max(state.running for state in states) > 0
+    assert (states[-1].running, states[-1].waiting, states[-1].kv_blocks_used) == (0, 0, 0)
+
+
+def test_every_token_is_its_own_event(run: Callable[..., list[Report]]) -> None:
+    async def scenario(engine: InProcessEngine) -> None:
+        events = [event async for event in engine.submit(submit(range(10), max_tokens=5))]
+        assert [len(event.token_ids) for event in events if isinstance(event, Tokens)] == [1] * 5
+
+    run(scenario)
