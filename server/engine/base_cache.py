@@ -20,7 +20,7 @@ from pathlib import Path
 
 from server.engine.base_progress import Progress
 
-__all__ = ["CacheEntry", "fingerprint", "library_versions", "locked", "synced"]
+__all__ = ["CacheEntry", "fingerprint", "library_versions", "locked", "prepared_entry", "synced"]
 
 # Raised when the layout of what is cached changes: older entries are then never read again.
 _FORMAT = 1
@@ -86,6 +86,12 @@ def fingerprint(parts: Mapping[str, object]) -> str:
     """Sixteen hexadecimal digits that differ when anything in `parts` does."""
     canonical = json.dumps({"format": _FORMAT, **parts}, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def prepared_entry(name: str, identity: Mapping[str, object], *, quantization: str, cache_dir: Path) -> CacheEntry:
+    """Where the source called `name`, whose bytes `identity` stands for, is kept in its final form."""
+    key = fingerprint({"source": dict(identity), "quantization": quantization, "libraries": library_versions()})
+    return CacheEntry(cache_dir.resolve() / "bases" / f"{name}-{quantization}-{key}")
 
 
 def library_versions() -> dict[str, str]:

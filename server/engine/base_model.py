@@ -12,11 +12,10 @@ import torch
 from torch import nn
 from transformers import PreTrainedModel
 
-from server.engine.base_cache import CacheEntry, fingerprint, library_versions
+from server.engine.base_cache import prepared_entry
 from server.engine.base_conversion import dense_from_gguf, load_model, read_model_config, save_quantised
 from server.engine.base_progress import Progress, SilentProgress
 from server.engine.base_source import (
-    BaseSource,
     DirectorySource,
     HubSource,
     Quantization,
@@ -62,7 +61,7 @@ def prepare_base(
         read_model_config(directory)
         if stored is not None or quantization == "none":
             return PreparedBase(name=base.name, directory=directory, quantization=stored or "none")
-    entry = _cache_entry(base, quantization, cache_dir, shown)
+    entry = prepared_entry(base.name, base.identify(shown), quantization=quantization, cache_dir=cache_dir)
 
     def build(scratch: Path) -> Path:
         checkpoint = base.materialise(cache_dir=cache_dir, progress=shown)
@@ -117,10 +116,3 @@ def _settle_dtypes(model: PreTrainedModel, dtype: torch.dtype) -> None:
         for parameter in module.parameters(recurse=False):
             if not isinstance(parameter, Params4bit) and not any(part in name for part in kept):
                 parameter.data = parameter.data.to(dtype)
-
-
-def _cache_entry(base: BaseSource, quantization: Quantization, cache_dir: Path, progress: Progress) -> CacheEntry:
-    key = fingerprint(
-        {"source": base.identify(progress), "quantization": quantization, "libraries": library_versions()}
-    )
-    return CacheEntry(cache_dir.resolve() / "bases" / f"{base.name}-{quantization}-{key}")

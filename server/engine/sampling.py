@@ -23,16 +23,18 @@ def sample(logits: torch.Tensor, sequences: Seq[Sequence]) -> list[int]:
     for index, sequence in enumerate(sequences):
         params = sequence.request.sampling
         if params.temperature > 0:
-            tokens[index] = _draw(logits[index] / params.temperature, params, sequence.rng.random())
+            tokens[index] = _draw(logits[index], params, sequence.rng.random())
     return tokens
 
 
 def _draw(logits: torch.Tensor, params: SamplingParams, uniform: float) -> int:
     """Invert the cumulative distribution at `uniform`, after top-k and then top-p (Holtzman et al. 2020).
 
-    Top-p keeps the smallest set of most likely tokens whose probability reaches p, the first one always.
+    Top-p keeps the smallest set of most likely tokens whose probability reaches p, the first one always. The
+    largest logit is taken off before the temperature divides, so that no temperature above 0 overflows. Logits that
+    are not finite give an arbitrary token: they must not stop the other rows of the step.
     """
-    probabilities = torch.softmax(logits.double(), dim=-1)
+    probabilities = torch.softmax((logits.double() - logits.max()) / params.temperature, dim=-1)
     if not params.top_k and params.top_p >= 1:
         return _invert(probabilities, uniform)
     vocabulary = len(probabilities)
@@ -46,8 +48,8 @@ def _draw(logits: torch.Tensor, params: SamplingParams, uniform: float) -> int:
     if count < top_k and likely.sum() < params.top_p * mass:
         likely, ids = torch.topk(probabilities, top_k)
     before = likely.cumsum(0) - likely
-    kept = likely[before < params.top_p * mass] if params.top_p < 1 else likely
-    return int(ids[_invert(kept, uniform)])
+    kept = max(1, int((before < params.top_p * mass).sum())) if params.top_p < 1 else len(likely)
+    return int(ids[_invert(likely[:kept], uniform)])
 
 
 def _invert(weights: torch.Tensor, uniform: float) -> int:

@@ -14,7 +14,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from server.config import default_cache_dir
-from server.engine import base_model
+from server.engine import base_cache, base_model
 from server.engine.base_model import PreparedBase, linear_modules, load_base, prepare_base
 from server.engine.base_source import Quantization
 from server.engine.quantised_linear import Linear4bit, Params4bit, optional_kernel_silenced
@@ -174,7 +174,7 @@ def test_a_changed_source_or_library_is_converted_anew(
     seen = {prepare_base(str(source), quantization="nf4", cache_dir=tmp_path / "cache").directory}
     write_tiny_model("llama", source, seed=1)
     seen.add(prepare_base(str(source), quantization="nf4", cache_dir=tmp_path / "cache").directory)
-    monkeypatch.setattr(base_model, "library_versions", lambda: {"torch": "99"})
+    monkeypatch.setattr(base_cache, "library_versions", lambda: {"torch": "99"})
     seen.add(prepare_base(str(source), quantization="nf4", cache_dir=tmp_path / "cache").directory)
     assert len(seen) == 3
 

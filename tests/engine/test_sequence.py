@@ -59,7 +59,9 @@ def test_the_token_limit_is_reached_with_a_token_that_counts() -> None:
         (8, {"stop_token_ids": (7,)}, False),
     ],
 )
-def test_a_stop_token_ends_the_sequence_and_is_no_part_of_it(token: int, sampling: dict[str, object], ends: bool) -> None:
+def test_a_stop_token_ends_the_sequence_and_is_no_part_of_it(
+    token: int, sampling: dict[str, object], ends: bool
+) -> None:
     one = sequence([1], **sampling)
     assert one.append(token, EOS) is not ends
     assert one.finished == ("stop" if ends else None)

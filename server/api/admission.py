@@ -1,0 +1,67 @@
+"""How many requests may be on their way at once."""
+
+import math
+from collections.abc import Callable
+from time import monotonic
+
+from server.errors import QueueFull
+
+_LONGEST_RETRY = 60
+# Weight of the newest request in the running mean of request durations.
+_NEWEST = 0.1
+
+
+class Place:
+    """One accepted request, from its acceptance to its end. Leaving twice is leaving once."""
+
+    def __init__(self, admission: "Admission") -> None:
+        self._admission = admission
+        self._entered = admission.clock()
+        self._left = False
+
+    def leave(self) -> None:
+        """Free the place."""
+        if not self._left:
+            self._left = True
+            self._admission.left(self._admission.clock() - self._entered)
+
+
+class Admission:
+    """A bound on accepted, unfinished requests: those that run and those that wait.
+
+    `capacity` is both together. A refused client is told when its turn would be, if all that were refused
+    since the last acceptance stood in line: places become free every (mean duration / requests inside)
+    seconds, by Little's law.
+    """
+
+    def __init__(self, capacity: int, clock: Callable[[], float] = monotonic) -> None:
+        self.capacity = capacity
+        self.clock = clock
+        self.inside = 0
+        self._refused = 0
+        self._mean_seconds = 0.0
+
+    def enter(self) -> Place:
+        """Take a place.
+
+        Raises:
+            QueueFull: all are taken; `retry_after` estimates when one is free for this client.
+        """
+        if self.inside >= self.capacity:
+            self._refused += 1
+            raise QueueFull(
+                f"{self.inside} requests are running or waiting, which is all that this server takes; try again later",
+                retry_after=self._retry_after(),
+            )
+        self._refused = 0
+        self.inside += 1
+        return Place(self)
+
+    def left(self, seconds: float) -> None:
+        """A request ended `seconds` after its acceptance."""
+        self.inside -= 1
+        self._mean_seconds += (seconds - self._mean_seconds) * (_NEWEST if self._mean_seconds else 1.0)
+
+    def _retry_after(self) -> int:
+        seconds = self._refused * self._mean_seconds / max(1, self.inside)
+        return min(_LONGEST_RETRY, max(1, math.ceil(seconds)))

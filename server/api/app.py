@@ -1,0 +1,94 @@
+"""The application: routes over an engine and a store. Imports no torch, nor does anything below."""
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable
+
+from fastapi import FastAPI
+
+from adapters_store import AdapterStore
+from server.api.boundary import Boundary
+from server.api.context import Context, ServedModel
+from server.api.errors import install_error_handlers
+from server.api.metrics import Metrics
+from server.api.release import release
+from server.api.routes import adapters, generation, models, operations
+from server.config import Settings
+from server.engine.interface import Engine
+from server.errors import EngineFailed, SwitchyardError
+
+logger = logging.getLogger(__name__)
+
+_WATCH_SECONDS = 1.0
+
+
+def create_app(
+    settings: Settings,
+    engine: Engine,
+    store: AdapterStore,
+    *,
+    on_failure: Callable[[SwitchyardError], None] | None = None,
+) -> FastAPI:
+    """The HTTP server as an ASGI application.
+
+    It answers at once; the engine starts meanwhile, and `/ready` says when inference requests are taken.
+    `on_failure` is called if the engine cannot start, or has died for good: the server should then end.
+    """
+    metrics = Metrics(engine, adapter_labels=settings.metrics_adapter_labels)
+    engine.observe(metrics.engine.observe)
+    context = Context(settings=settings, engine=engine, store=store, metrics=metrics)
+
+    def give_up(error: SwitchyardError) -> None:
+        context.failure = error
+        if on_failure is not None:
+            on_failure(error)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        running = asyncio.create_task(_run_engine(context, give_up))
+        try:
+            yield
+        finally:
+            running.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await running
+            await engine.stop()
+
+    app = FastAPI(
+        title="Switchyard",
+        description="One resident base model, many adapters, one batch, over the OpenAI API.",
+        version=release(),
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+    )
+    app.state.context = context
+    for routes in (generation, models, adapters, operations):
+        app.include_router(routes.router)
+    install_error_handlers(app)
+    app.add_middleware(Boundary, api_key=settings.api_key, metrics=metrics.requests)
+    return app
+
+
+async def _run_engine(context: Context, give_up: Callable[[SwitchyardError], None]) -> None:
+    """Start the engine, make its base known, and watch it for the rest of the server's life."""
+    try:
+        await context.engine.start()
+        model = await asyncio.to_thread(ServedModel.load, context.settings, context.engine.info, context.store)
+        await asyncio.to_thread(context.store.describe_base, model.description)
+    except SwitchyardError as error:
+        logger.error("the engine could not start: %s", error.message)
+        give_up(error)
+        return
+    except Exception as error:
+        logger.exception("the engine could not start")
+        give_up(EngineFailed(f"the engine could not start: {type(error).__name__}"))
+        return
+    context.metrics.describe_base(model.name, model.info)
+    context.model = model
+    logger.info("ready: %s on %s", model.name, model.info.device)
+    while context.engine.status != "stopped":
+        await asyncio.sleep(_WATCH_SECONDS)
+    logger.error("the engine is gone and will not be restarted")
+    give_up(EngineFailed("the engine died too often and was not restarted again"))

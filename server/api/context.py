@@ -1,0 +1,106 @@
+"""What every route of one application works with."""
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from adapters_store import AdapterStore, BaseDescription
+from server.api.admission import Admission
+from server.api.metrics import Metrics
+from server.api.model_names import ModelNames
+from server.api.tokenization import Tokenization
+from server.config import Settings
+from server.engine.interface import Engine
+from server.engine.messages import ModelInfo
+from server.errors import EngineUnavailable, SwitchyardError
+
+_MOST_UPLOADS = 4
+
+
+@dataclass(frozen=True)
+class ServedModel:
+    """The resident base, as the API knows it once the engine is ready."""
+
+    name: str
+    info: ModelInfo
+    description: BaseDescription
+    tokenization: Tokenization
+    admission: Admission
+    names: ModelNames
+    ready_at: float
+
+    @classmethod
+    def load(cls, settings: Settings, info: ModelInfo, store: AdapterStore) -> "ServedModel":
+        """Read the base's tokenizer; takes seconds.
+
+        Raises:
+            BaseModelError: it cannot be read.
+        """
+        name = settings.served_name or info.name
+        return cls(
+            name=name,
+            info=info,
+            description=BaseDescription(name=info.name, architecture=info.architecture, modules=info.modules),
+            tokenization=Tokenization.load(Path(info.directory)),
+            admission=Admission(info.max_rows + settings.max_queue),
+            names=ModelNames(store, name),
+            ready_at=time.time(),
+        )
+
+
+@dataclass
+class Context:
+    """The parts of one application.
+
+    `model` is set when the engine is first ready, `failure` once it never will be (again). `uploads` bounds the
+    uploads on their way, `publishing` lets one at a time be checked and kept.
+    """
+
+    settings: Settings
+    engine: Engine
+    store: AdapterStore
+    metrics: Metrics
+    model: ServedModel | None = None
+    failure: SwitchyardError | None = None
+    uploads: Admission = field(default_factory=lambda: Admission(_MOST_UPLOADS))
+    publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether inference requests are taken now."""
+        return self.model is not None and self.engine.status == "ready"
+
+    def served_model(self) -> ServedModel:
+        """The resident base, also while the engine restarts.
+
+        Raises:
+            EngineUnavailable: the engine has not finished its first start.
+        """
+        if self.model is None:
+            if self.failure is not None:
+                raise EngineUnavailable("the engine could not start; the server's log says why")
+            raise EngineUnavailable("the engine is still loading the base model; /ready answers 200 when it is done")
+        return self.model
+
+    def ready_model(self) -> ServedModel:
+        """The resident base, of an engine that takes requests.
+
+        Raises:
+            EngineUnavailable: it does not.
+        """
+        model = self.served_model()
+        if not self.is_ready:
+            raise EngineUnavailable(f"the engine is {self.engine.status}; /ready answers 200 when it takes requests")
+        return model
+
+
+def _context(request: Request) -> Context:
+    context: Context = request.app.state.context
+    return context
+
+
+RequestContext = Annotated[Context, Depends(_context)]

@@ -1,0 +1,82 @@
+"""Every failure as OpenAI's error object, with the right status and headers."""
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from starlette.exceptions import HTTPException
+
+from server.api.json_response import json_response
+from server.errors import AuthenticationFailed, EngineUnavailable, InvalidRequest, QueueFull, SwitchyardError
+
+logger = logging.getLogger(__name__)
+
+# Seconds a client is told to wait for an engine that starts or restarts.
+_ENGINE_RETRY_AFTER = 5
+
+
+class BodyTooLarge(InvalidRequest):
+    """A request body beyond the server's limit."""
+
+    status = 413
+    code = "request_too_large"
+
+
+def error_object(error: SwitchyardError) -> dict[str, Any]:
+    """`{"error": {message, type, param, code}}`."""
+    return _object(error.message, error.type, error.param, error.code)
+
+
+def error_response(error: SwitchyardError) -> Response:
+    """The answer to a request that failed before anything was sent."""
+    headers: dict[str, str] = {}
+    if isinstance(error, QueueFull):
+        headers["retry-after"] = str(error.retry_after)
+    elif isinstance(error, EngineUnavailable):
+        headers["retry-after"] = str(_ENGINE_RETRY_AFTER)
+    elif isinstance(error, AuthenticationFailed):
+        headers["www-authenticate"] = "Bearer"
+    return json_response(error_object(error), status=error.status, headers=headers)
+
+
+def internal_error_object() -> dict[str, Any]:
+    """What a client learns of an error of ours: nothing of the inside."""
+    message = "the server met an error of its own; its log has the details under this answer's x-request-id"
+    return _object(message, "server_error", None, "internal_error")
+
+
+def internal_error_response() -> Response:
+    """The answer to an error of ours."""
+    return json_response(internal_error_object(), status=500)
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make the application answer its errors, and the framework's, in this form."""
+    app.add_exception_handler(SwitchyardError, _on_switchyard_error)
+    app.add_exception_handler(HTTPException, _on_http_exception)
+
+
+async def _on_switchyard_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, SwitchyardError)
+    if error.status >= 500:
+        logger.warning("%s %s: %s: %s", request.method, request.url.path, error.code, error.message)
+    return error_response(error)
+
+
+async def _on_http_exception(request: Request, error: Exception) -> Response:
+    """What the framework raises itself: no such route, or no such method on it."""
+    assert isinstance(error, HTTPException)
+    place = f"{request.method} {request.url.path}"
+    if error.status_code == 404:
+        body = _object(f"there is no {place}", "invalid_request_error", None, "not_found")
+    elif error.status_code == 405:
+        body = _object(f"{place} is not allowed", "invalid_request_error", None, "method_not_allowed")
+    else:
+        phrase = HTTPStatus(error.status_code).phrase.lower()
+        body = _object(str(error.detail), "invalid_request_error", None, phrase.replace(" ", "_"))
+    return json_response(body, status=error.status_code, headers=dict(error.headers or {}))
+
+
+def _object(message: str, kind: str, param: str | None, code: str) -> dict[str, Any]:
+    return {"error": {"message": message, "type": kind, "param": param, "code": code}}

@@ -1,0 +1,49 @@
+"""The size, rank and placement of a form."""
+
+import torch
+
+from server.adapters.normal_form import LinearForm, NormalForm
+
+CPU = torch.device("cpu")
+
+
+def test_the_size_counts_every_tensor_and_shared_storage_once() -> None:
+    shared = torch.zeros(4, 8)
+    form = NormalForm(
+        {
+            "one": LinearForm(a=shared, b=torch.zeros(16, 4)),
+            "two": LinearForm(a=shared, in_scale=torch.zeros(8), out_scale=torch.zeros(2), bias=torch.zeros(2)),
+        }
+    )
+    assert form.size_bytes == 4 * (4 * 8 + 16 * 4 + 8 + 2 + 2)
+    assert NormalForm({}).size_bytes == 0
+
+
+def test_the_rank_is_the_largest_of_any_module() -> None:
+    linears = {str(rank): LinearForm(a=torch.zeros(rank, 8), b=torch.zeros(8, rank)) for rank in (3, 16, 8)}
+    assert NormalForm(linears).rank == 16
+    assert NormalForm({"scaled": LinearForm(out_scale=torch.ones(8))}).rank == 0
+
+
+def test_tensors_yields_what_is_there() -> None:
+    scale, bias = torch.zeros(8), torch.zeros(2)
+    assert [
+        tensor is wanted
+        for tensor, wanted in zip(LinearForm(None, None, scale, None, bias).tensors(), (scale, bias), strict=True)
+    ] == [True, True]
+
+
+def test_a_form_moves_whole_and_keeps_what_it_lacks_absent() -> None:
+    source = NormalForm({"m": LinearForm(a=torch.ones(2, 8), b=torch.ones(8, 2), bias=torch.ones(8))})
+    half = source.to(CPU, torch.bfloat16)
+    assert {tensor.dtype for tensor in half.linears["m"].tensors()} == {torch.bfloat16}
+    assert half.linears["m"].in_scale is None
+    assert half.size_bytes * 2 == source.size_bytes
+
+
+def test_tensors_that_are_there_already_are_not_copied_and_others_become_contiguous() -> None:
+    a, b = torch.ones(2, 8), torch.ones(2, 8).t()
+    moved = NormalForm({"m": LinearForm(a=a, b=b)}).to(CPU, torch.float32).linears["m"]
+    assert moved.a is a
+    assert moved.b is not None
+    assert moved.b.is_contiguous()

@@ -1,0 +1,372 @@
+"""The device tier: who gets onto it, who leaves it, and in which order."""
+
+from collections import Counter
+from collections.abc import Sequence
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from server.adapters.loader import LoadFailure
+from server.adapters.residency import FAILURE_MEMORY_SECONDS, Residency
+from server.engine.messages import EvictionReport, LoadReport, Report, ResidentAdapter
+from tests.adapters.scripted_loader import ScriptedLoader, form_of
+from tests.engine.hand_made import adapter
+
+BUDGET = 10
+MAX_PENDING = 2
+NAMES = ("a", "b", "c", "d", "e")
+TORN = LoadFailure("load_failed", "torn")
+
+names = st.sampled_from(NAMES)
+
+
+class ResidencyMachine(RuleBasedStateMachine):
+    """Requests that wait, run and go while loads end in any order.
+
+    `waiting` is the order in which versions are wanted. Names stand for versions; `sizes` are their bytes.
+    """
+
+    @initialize(sizes=st.lists(st.integers(1, BUDGET), min_size=len(NAMES), max_size=len(NAMES)))
+    def begin(self, sizes: list[int]) -> None:
+        self.sizes = dict(zip(NAMES, sizes, strict=True))
+        self.now = 0.0
+        self.reports: list[Report] = []
+        self.loader = ScriptedLoader(max_pending=MAX_PENDING)
+        self.residency = Residency(self.loader, budget_bytes=BUDGET, report=self.reports.append, clock=lambda: self.now)
+        self.waiting: list[str] = []
+        self.running: Counter[str] = Counter()
+        self.unloading: set[str] = set()
+        self.failed_until: dict[str, float] = {}
+
+    @property
+    def resident(self) -> list[str]:
+        return [entry.name for entry in self.residency.resident()]
+
+    def loaded(self, name: str) -> bool:
+        return self.loader.is_pending(adapter(name).digest) and adapter(name).digest not in self.loader.running
+
+    def unpinned_space(self) -> int:
+        return BUDGET - sum(self.sizes[name] for name in self.resident if self.running[name])
+
+    @rule(name=names, place=st.integers(0, len(NAMES)))
+    def want(self, name: str, place: int) -> None:
+        if name not in self.waiting:
+            self.waiting.insert(place, name)
+
+    @precondition(lambda self: self.waiting)
+    @rule(data=st.data())
+    def give_up_waiting(self, data: st.DataObject) -> None:
+        self.waiting.remove(data.draw(st.sampled_from(self.waiting)))
+
+    @precondition(lambda self: set(self.waiting) & set(self.resident))
+    @rule(data=st.data())
+    def run(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from([name for name in self.waiting if name in self.resident]))
+        form = self.residency.pin(adapter(name).digest)
+        assert form is self.residency.form(adapter(name).digest)
+        assert form.size_bytes == self.sizes[name]
+        self.running[name] += 1
+        self.waiting.remove(name)
+
+    @precondition(lambda self: +self.running)
+    @rule(data=st.data())
+    def end_running(self, data: st.DataObject) -> None:
+        name = data.draw(st.sampled_from(sorted(+self.running)))
+        self.running[name] -= 1
+        self.residency.unpin(adapter(name).digest)
+        if name in self.unloading and not self.running[name]:
+            self.unloading.remove(name)
+            assert name not in self.resident
+        else:
+            assert name in self.resident
+
+    @rule(name=names)
+    def unload(self, name: str) -> None:
+        self.residency.unload(adapter(name).digest)
+        if self.running[name]:
+            self.unloading.add(name)
+            assert name in self.resident
+        else:
+            assert name not in self.resident
+
+    @precondition(lambda self: self.loader.running)
+    @rule(data=st.data(), fails=st.booleans())
+    def end_load(self, data: st.DataObject, fails: bool) -> None:
+        digest = data.draw(st.sampled_from(self.loader.running))
+        self.loader.end(digest, TORN if fails else form_of(self.sizes[digest.removeprefix("sha256:")]))
+
+    @rule(seconds=st.sampled_from([0.1, FAILURE_MEMORY_SECONDS]))
+    def pass_time(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule()
+    def settle(self) -> None:
+        waiting, space = list(self.waiting), self.unpinned_space()
+        failing = {one.version.name for one in self.loader.finished() if isinstance(one.outcome, LoadFailure)}
+        seen = len(self.reports)
+        blocked = self.residency.settle([adapter(name) for name in waiting])
+        for name in failing:
+            self.failed_until[name] = self.now + FAILURE_MEMORY_SECONDS
+        self.check_reports(self.reports[seen:], waiting, failing)
+        self.check_blocked(blocked, waiting)
+        if waiting:
+            self.check_first(waiting[0], space)
+
+    def check_reports(self, reports: Sequence[Report], waiting: list[str], failing: set[str]) -> None:
+        """Each eviction makes room for the load that is reported next, and never at the cost of an older request."""
+        assert [one.name for one in reports if isinstance(one, LoadReport) and one.failure] == [
+            one.name for one in reports if isinstance(one, LoadReport) and one.name in failing
+        ]
+        evicted: list[str] = []
+        for report in reports:
+            if isinstance(report, EvictionReport):
+                assert report.reason == "capacity"
+                assert not self.running[report.name]
+                evicted.append(report.name)
+            elif isinstance(report, LoadReport) and report.failure is None:
+                assert report.size_bytes == self.sizes[report.name]
+                for victim in evicted:
+                    assert victim not in waiting or waiting.index(victim) > waiting.index(report.name)
+                assert not evicted or report.name in waiting
+                evicted.clear()
+        assert not evicted
+
+    def check_blocked(self, blocked: str | None, waiting: list[str]) -> None:
+        """`settle` names the oldest version that is loaded and has no place, because older ones or pins take it."""
+        placeless = [name for name in waiting if self.loaded(name)]
+        assert blocked == (adapter(placeless[0]).digest if placeless else None)
+        if placeless:
+            older = set(waiting[: waiting.index(placeless[0])])
+            taken = sum(self.sizes[name] for name in self.resident if self.running[name] or name in older)
+            assert self.sizes[placeless[0]] > BUDGET - taken
+
+    def check_first(self, first: str, space: int) -> None:
+        """The longest-waiting version is on the device, has failed, is being loaded, or pins leave it no space.
+
+        A start that the loader refuses is tried again; forms that wait for space in vain may not be why.
+        """
+        if first in self.resident or self.residency.failure(adapter(first).digest):
+            return
+        if self.loaded(first):
+            assert self.sizes[first] > space
+        elif not self.loader.is_pending(adapter(first).digest):
+            pending = [name for name in NAMES if self.loader.is_pending(adapter(name).digest)]
+            assert len(pending) < MAX_PENDING or not any(self.loaded(name) for name in pending)
+
+    @invariant()
+    def the_budget_holds_and_the_books_agree(self) -> None:
+        entries = self.residency.resident()
+        assert self.residency.used_bytes == sum(entry.size_bytes for entry in entries) <= BUDGET
+        assert {entry.name for entry in entries if entry.pinned} == set(+self.running)
+        assert self.residency.pins == self.running.total()
+        assert [entry.size_bytes for entry in entries] == [self.sizes[entry.name] for entry in entries]
+        for name in NAMES:
+            assert self.residency.is_resident(adapter(name).digest) is (name in self.resident)
+
+    @invariant()
+    def a_failure_is_remembered_for_its_time(self) -> None:
+        for name in NAMES:
+            remembered = self.now < self.failed_until.get(name, 0.0)
+            assert self.residency.failure(adapter(name).digest) == (TORN if remembered else None)
+
+    def teardown(self) -> None:
+        """Once all that runs has ended and loads succeed, everyone gets their turn, the oldest first."""
+        if not hasattr(self, "residency"):
+            return
+        self.now += FAILURE_MEMORY_SECONDS
+        for name in list(self.running.elements()):
+            self.running[name] -= 1
+            self.residency.unpin(adapter(name).digest)
+        while self.waiting:
+            for _ in range(6):
+                for digest in self.loader.running:
+                    self.loader.end(digest, form_of(self.sizes[digest.removeprefix("sha256:")]))
+                self.residency.settle([adapter(name) for name in self.waiting])
+                self.now += FAILURE_MEMORY_SECONDS
+            assert self.residency.is_resident(adapter(self.waiting[0]).digest)
+            self.waiting.pop(0)
+
+
+ResidencyMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestResidencyUnderAnyTraffic = ResidencyMachine.TestCase
+
+
+class Bench:
+    """A residency over a scripted loader, with its reports."""
+
+    def __init__(self, *, max_pending: int = 8) -> None:
+        self.now = 0.0
+        self.reports: list[Report] = []
+        self.loader = ScriptedLoader(max_pending=max_pending)
+        self.residency = Residency(self.loader, budget_bytes=BUDGET, report=self.reports.append, clock=lambda: self.now)
+
+    def settle(self, *names: str) -> str | None:
+        return self.residency.settle([adapter(name) for name in names])
+
+    def end_load(self, name: str, outcome: int | LoadFailure) -> None:
+        self.loader.end(adapter(name).digest, form_of(outcome) if isinstance(outcome, int) else outcome)
+
+    def load(self, name: str, size_bytes: int) -> None:
+        self.settle(name)
+        self.end_load(name, size_bytes)
+        self.settle(name)
+        assert self.residency.is_resident(adapter(name).digest)
+
+    @property
+    def resident(self) -> list[str]:
+        return [entry.name for entry in self.residency.resident()]
+
+
+def test_a_wanted_version_is_loaded_once_and_then_resident() -> None:
+    bench = Bench()
+    assert bench.settle("a", "b") is None
+    assert bench.settle("a", "b") is None
+    assert bench.loader.running == ["sha256:a", "sha256:b"]
+    bench.end_load("b", 3)
+    bench.settle("a", "b")
+    assert bench.resident == ["b"]
+    assert bench.residency.form("sha256:b").size_bytes == bench.residency.used_bytes == 3
+    assert bench.residency.resident() == [
+        ResidentAdapter(name="b", digest="sha256:b", rank=0, size_bytes=3, pinned=False)
+    ]
+
+
+def test_the_least_recently_used_leave_first_and_no_more_than_needed() -> None:
+    bench = Bench()
+    for name in ("a", "b", "c"):
+        bench.load(name, 3)
+    bench.residency.pin("sha256:a")
+    bench.residency.unpin("sha256:a")
+    bench.load("d", 4)
+    assert bench.resident == ["c", "a", "d"]
+    bench.load("e", 6)
+    assert bench.resident == ["d", "e"]
+
+
+def test_nothing_is_evicted_for_a_version_that_would_not_fit_all_the_same() -> None:
+    bench = Bench()
+    bench.load("a", 5)
+    bench.load("b", 5)
+    bench.residency.pin("sha256:b")
+    bench.settle("c")
+    bench.end_load("c", 6)
+    assert bench.settle("c") == "sha256:c"
+    assert bench.resident == ["a", "b"]
+    bench.residency.unpin("sha256:b")
+    assert bench.settle("c") is None
+    assert bench.resident == ["c"]
+
+
+def test_a_younger_request_does_not_overtake_one_that_waits_for_space() -> None:
+    bench = Bench()
+    bench.load("a", 6)
+    bench.residency.pin("sha256:a")
+    bench.settle("b", "c")
+    bench.end_load("b", 7)
+    bench.end_load("c", 1)
+    assert bench.settle("b", "c") == "sha256:b"
+    assert bench.resident == ["a"]
+
+
+def test_an_older_request_takes_the_place_of_a_younger_one_and_never_the_other_way_round() -> None:
+    bench = Bench()
+    bench.load("young", 6)
+    bench.settle("old", "young")
+    bench.end_load("old", 6)
+    assert bench.settle("young", "old") == "sha256:old"
+    assert bench.settle("old", "young") is None
+    assert bench.resident == ["old"]
+
+
+def test_an_older_load_is_not_refused_for_the_sake_of_younger_forms_that_wait_for_space() -> None:
+    bench = Bench(max_pending=2)
+    bench.load("running", 10)
+    bench.residency.pin("sha256:running")
+    bench.settle("b", "c")
+    bench.end_load("b", 1)
+    bench.end_load("c", 1)
+    assert bench.settle("b", "c") == "sha256:b"
+    bench.settle("old", "b", "c")
+    assert bench.loader.running == ["sha256:old"]
+    assert bench.loader.is_pending("sha256:b")
+    assert not bench.loader.is_pending("sha256:c")
+
+
+def test_a_load_that_nobody_waits_for_any_more_takes_free_space_only() -> None:
+    bench = Bench()
+    bench.load("a", 6)
+    bench.settle("b", "c")
+    bench.end_load("b", 4)
+    bench.end_load("c", 4)
+    bench.settle()
+    assert sorted(bench.resident) == ["a", "b"]
+    assert not bench.loader.is_pending("sha256:c")
+
+
+def test_a_failure_answers_for_its_time_and_is_then_tried_again() -> None:
+    bench = Bench()
+    bench.settle("a")
+    bench.end_load("a", TORN)
+    bench.settle("a")
+    assert bench.residency.failure("sha256:a") == TORN
+    assert bench.loader.running == []
+    bench.now = FAILURE_MEMORY_SECONDS
+    assert bench.residency.failure("sha256:a") is None
+    bench.settle("a")
+    assert bench.loader.running == ["sha256:a"]
+
+
+def test_a_load_that_fails_while_the_residency_settles_is_a_failure_like_any_other() -> None:
+    for wanted_later in (("a",), ()):
+        bench = Bench()
+        bench.settle("a", "b")
+
+        def fail_a(_: str, bench: Bench = bench) -> None:
+            if "sha256:a" in bench.loader.running:
+                bench.end_load("a", TORN)
+
+        bench.loader.before_peek = fail_a
+        bench.settle(*wanted_later, "b")
+        bench.settle(*wanted_later, "b")
+        assert bench.residency.failure("sha256:a") == TORN
+        assert [report.failure for report in bench.reports if isinstance(report, LoadReport)] == ["load_failed"]
+
+
+def test_pins_are_counted_and_an_unload_waits_for_the_last() -> None:
+    bench = Bench()
+    bench.load("a", 3)
+    bench.residency.pin("sha256:a")
+    bench.residency.pin("sha256:a")
+    bench.residency.unload("sha256:a")
+    bench.residency.unpin("sha256:a")
+    assert bench.residency.pins == 1
+    assert bench.resident == ["a"]
+    bench.residency.unpin("sha256:a")
+    assert bench.resident == []
+    assert (bench.residency.pins, bench.residency.used_bytes) == (0, 0)
+
+
+def test_an_unload_of_an_idle_version_is_immediate_and_of_an_unknown_one_harmless() -> None:
+    bench = Bench()
+    bench.load("a", 3)
+    bench.residency.unload("sha256:a")
+    bench.residency.unload("sha256:unknown")
+    assert bench.resident == []
+
+
+def test_loads_and_evictions_are_reported_in_the_order_they_happen() -> None:
+    bench = Bench()
+    bench.load("a", 6)
+    bench.load("b", 6)
+    bench.residency.unload("sha256:b")
+    bench.settle("c")
+    bench.end_load("c", TORN)
+    bench.settle("c")
+    assert bench.reports == [
+        LoadReport(name="a", digest="sha256:a", seconds=0.5, size_bytes=6, rank=0),
+        EvictionReport(name="a", digest="sha256:a", reason="capacity", size_bytes=6),
+        LoadReport(name="b", digest="sha256:b", seconds=0.5, size_bytes=6, rank=0),
+        EvictionReport(name="b", digest="sha256:b", reason="unload", size_bytes=6),
+        LoadReport(name="c", digest="sha256:c", seconds=0.5, size_bytes=0, rank=0, failure="load_failed"),
+    ]

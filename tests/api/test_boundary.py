@@ -1,0 +1,253 @@
+"""What holds for every route: request ids, the key, error objects, limits on bodies."""
+
+import asyncio
+import logging
+import re
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from adapters_store import AdapterStore
+from tests.api.harness import Bench, live, serving
+from tests.api.scripted_engine import Wait, saying
+
+pytestmark = pytest.mark.anyio
+
+KEY = "correct horse battery staple"
+BODY = {"model": "base", "prompt": "x"}
+
+
+@pytest.fixture
+async def client(bench: Bench) -> AsyncIterator[httpx.AsyncClient]:
+    async with serving(bench, bench.engine(saying([]))) as client:
+        yield client
+
+
+def error_of(response: httpx.Response) -> dict[str, Any]:
+    """The error object, which must have exactly OpenAI's fields."""
+    body = response.json()
+    assert set(body) == {"error"}
+    assert set(body["error"]) == {"message", "type", "param", "code"}
+    error: dict[str, Any] = body["error"]
+    return error
+
+
+async def test_every_answer_has_a_request_id(client: httpx.AsyncClient) -> None:
+    answers = [
+        await client.get("/health"),
+        await client.get("/nowhere"),
+        await client.put("/health"),
+        await client.post("/v1/completions", json=BODY),
+        await client.post("/v1/completions", json=BODY | {"stream": True}),
+        await client.post("/v1/completions", content=b"{"),
+    ]
+    ids = [answer.headers["x-request-id"] for answer in answers]
+    assert len(set(ids)) == len(ids)
+    assert all(re.fullmatch("[0-9a-f]{32}", identity) for identity in ids)
+
+
+@pytest.mark.parametrize(("sent", "kept"), [("trace-7.a_B", True), ("", False), ("a b", False), ("x" * 129, False)])
+async def test_a_clients_own_request_id_is_kept_when_it_is_a_plain_word(
+    client: httpx.AsyncClient, sent: str, kept: bool
+) -> None:
+    answer = await client.get("/health", headers={"x-request-id": sent})
+    assert (answer.headers["x-request-id"] == sent) == kept
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("GET", "/nowhere", 404, "not_found"),
+        ("GET", "/v1/completions", 405, "method_not_allowed"),
+        ("DELETE", "/v1/models/base", 405, "method_not_allowed"),
+    ],
+)
+async def test_what_the_framework_refuses_is_an_error_object_too(
+    client: httpx.AsyncClient, method: str, path: str, status: int, code: str
+) -> None:
+    response = await client.request(method, path)
+    assert response.status_code == status
+    error = error_of(response)
+    assert (error["code"], error["type"], error["param"]) == (code, "invalid_request_error", None)
+    assert path in error["message"]
+    assert ("allow" in response.headers) == (status == 405)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b"\xff", b'{"model": NaN}', b'{"prompt": "\\ud800"}', b"[" * 100_000, b"{} {}"]
+)
+async def test_what_is_not_json_is_the_clients_error(client: httpx.AsyncClient, content: bytes) -> None:
+    response = await client.post("/v1/completions", content=content)
+    assert response.status_code == 400
+    assert error_of(response)["type"] == "invalid_request_error"
+
+
+async def test_a_field_at_fault_is_named(client: httpx.AsyncClient) -> None:
+    body = {"model": "base", "messages": [{"role": "user", "content": "x"}, {"role": "user"}]}
+    response = await client.post("/v1/chat/completions", json=body)
+    assert error_of(response)["param"] == "messages[1].content"
+
+
+async def test_an_error_of_ours_is_500_and_tells_nothing_of_the_inside(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(_: AdapterStore) -> None:
+        raise RuntimeError("a secret of the inside")
+
+    monkeypatch.setattr(AdapterStore, "list", broken)
+    with caplog.at_level(logging.ERROR):
+        response = await client.get("/v1/adapters", headers={"x-request-id": "mine"})
+    assert response.status_code == 500
+    assert error_of(response)["code"] == "internal_error"
+    assert "secret" not in response.text
+    assert response.headers["x-request-id"] == "mine"
+    assert "a secret of the inside" in caplog.text
+
+
+@pytest.fixture(params=["whole", "chunked"])
+def large_body(request: pytest.FixtureRequest) -> Any:
+    """A body of about 64 KiB, with its length announced or not."""
+    content = b'{"model": "base", "prompt": "' + b"x" * 65_536 + b'"}'
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(content), 4096):
+            yield content[start : start + 4096]
+
+    return content if request.param == "whole" else pieces()
+
+
+async def test_a_body_beyond_the_limit_is_413(bench: Bench, large_body: Any) -> None:
+    engine = bench.engine(saying([]))
+    async with live(bench, engine, max_body_bytes=16_384) as url, httpx.AsyncClient(base_url=url) as client:
+        response = await client.post("/v1/completions", content=large_body)
+        assert response.status_code == 413
+        error = error_of(response)
+        assert error["code"] == "request_too_large"
+        assert "16384" in error["message"]
+        assert (await client.post("/v1/completions", json=BODY)).status_code == 200
+    assert len(engine.submitted) == 1
+
+
+async def test_a_body_is_refused_as_soon_as_it_is_too_large_not_when_it_ends(bench: Bench) -> None:
+    async with live(bench, bench.engine(saying([])), max_body_bytes=1024) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"800\r\n" + b" " * 0x800 + b"\r\n")
+        await writer.drain()
+        assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+        writer.close()
+
+
+@pytest.fixture
+def _no_key_in_the_log(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    with caplog.at_level(logging.DEBUG):
+        yield
+    assert KEY not in caplog.text
+
+
+@pytest.mark.usefixtures("_no_key_in_the_log")
+async def test_with_a_key_only_health_and_readiness_are_open(bench: Bench) -> None:
+    bench.publish("support")
+    async with serving(bench, bench.engine(saying([])), api_key=KEY) as client:
+        paths = [
+            ("GET", "/v1/models"),
+            ("GET", "/v1/adapters/support"),
+            ("DELETE", "/v1/adapters/support"),
+            ("POST", "/v1/completions"),
+            ("GET", "/metrics"),
+            ("GET", "/version"),
+            ("GET", "/openapi.json"),
+            ("GET", "/nowhere"),
+        ]
+        for method, path in paths:
+            response = await client.request(method, path)
+            assert response.status_code == 401, path
+            error = error_of(response)
+            assert (error["code"], error["type"]) == ("invalid_api_key", "authentication_error")
+            assert response.headers["www-authenticate"] == "Bearer"
+            assert "x-request-id" in response.headers
+        assert (await client.get("/health")).status_code == 200
+        assert (await client.get("/ready")).status_code == 200
+    assert bench.store.list()
+
+
+@pytest.mark.parametrize(
+    ("header", "status"),
+    [
+        (f"Bearer {KEY}", 200),
+        (f"bearer {KEY}", 200),
+        (f"Bearer {KEY}x", 401),
+        (f"Bearer {KEY[:-1]}", 401),
+        (f"Basic {KEY}", 401),
+        (KEY, 401),
+        ("Bearer", 401),
+        ("Bearer ", 401),
+        ("", 401),
+        ("Bearer schlüssel", 401),
+    ],
+)
+async def test_only_the_key_itself_opens(bench: Bench, header: str, status: int) -> None:
+    async with serving(bench, bench.engine(saying([])), api_key=KEY) as client:
+        response = await client.get("/version", headers={b"authorization": header.encode()})
+    assert response.status_code == status
+
+
+async def test_a_full_queue_is_429_with_a_time_to_come_back(bench: Bench) -> None:
+    released = asyncio.Event()
+    script = saying([])
+    engine = bench.engine(lambda request: [Wait(released), *script(request)], max_rows=1)
+    async with serving(bench, engine, max_queue=1) as client:
+        inside = [asyncio.create_task(client.post("/v1/completions", json=BODY)) for _ in range(2)]
+        while len(engine.submitted) < 2:
+            await asyncio.sleep(0.01)
+        refused = await client.post("/v1/completions", json=BODY)
+        assert refused.status_code == 429
+        assert (error_of(refused)["code"], error_of(refused)["type"]) == ("queue_full", "rate_limit_error")
+        assert int(refused.headers["retry-after"]) >= 1
+        released.set()
+        assert [response.status_code for response in await asyncio.gather(*inside)] == [200, 200]
+        assert (await client.post("/v1/completions", json=BODY)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"prompt": ""},
+        {"prompt": [5, 360]},
+        {"prompt": [-1]},
+        {"stop_token_ids": [400]},
+        {"prompt": [5] * 128},
+        {"prompt": [5] * 120, "max_tokens": 9},
+    ],
+)
+async def test_a_request_that_is_refused_takes_no_place(bench: Bench, body: dict[str, Any]) -> None:
+    engine = bench.engine(saying([]), max_rows=1)
+    async with serving(bench, engine, max_queue=0) as client:
+        for _ in range(3):
+            assert (await client.post("/v1/completions", json=BODY | body)).status_code == 400
+        assert (await client.post("/v1/completions", json=BODY)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "code"),
+    [
+        ({"prompt": ""}, "prompt", "invalid_value"),
+        ({"prompt": [5, 360]}, "prompt[1]", "invalid_value"),
+        ({"prompt": [-1]}, "prompt[0]", "invalid_value"),
+        ({"stop_token_ids": [4, 400]}, "stop_token_ids[1]", "invalid_value"),
+        ({"prompt": [5] * 128}, "prompt", "context_length_exceeded"),
+        ({"prompt": [5] * 120, "max_tokens": 9}, "max_tokens", "context_length_exceeded"),
+    ],
+)
+async def test_what_the_base_cannot_do_is_the_clients_error(
+    client: httpx.AsyncClient, body: dict[str, Any], param: str, code: str
+) -> None:
+    response = await client.post("/v1/completions", json=BODY | body)
+    assert response.status_code == 400
+    error = error_of(response)
+    assert (error["param"], error["code"]) == (param, code)
+    if code == "context_length_exceeded":
+        assert "128" in error["message"]
+        assert str(len(body["prompt"])) in error["message"]
