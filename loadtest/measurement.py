@@ -19,16 +19,14 @@ class WarmUpError(Exception):
     """A request of the warm-up failed, so that measuring is of no use; the message says which and why."""
 
 
-def http_client(
-    url: str, *, api_key: str | None = None, transport: httpx.AsyncBaseTransport | None = None
-) -> httpx.AsyncClient:
-    """A client of one server with no limit on connections; `transport` replaces the network in tests."""
+def http_client(url: str, *, api_key: str | None = None) -> httpx.AsyncClient:
+    """A client of one server, without a limit on connections and without a proxy, which would be measured too."""
     return httpx.AsyncClient(
         base_url=url,
         headers={"Authorization": f"Bearer {api_key}"} if api_key else {},
         timeout=httpx.Timeout(REQUEST_SECONDS, connect=10.0),
         limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
-        transport=transport,
+        trust_env=False,
     )
 
 

@@ -1,6 +1,6 @@
 """A real server to measure: `switchyard serve` as a process of its own, on a free loopback port."""
 
-import socket
+import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -42,15 +42,14 @@ def running_server(
     Raises:
         ServerStartError: it ended or was not ready within `ready_seconds`.
     """
-    port = free_port()
     command = [*(program or installed_program()), "serve", "--base", base, "--store", str(store)]
-    command += ["--host", "127.0.0.1", "--port", str(port), *flags]
-    url = f"http://127.0.0.1:{port}"
+    command += ["--host", "127.0.0.1", "--port", "0", "--json", *flags]
     with (
-        log.open("wb") as output,
-        subprocess.Popen(command, stdout=output, stderr=output) as process,  # noqa: S603 -- a list, no shell
+        log.open("wb") as errors,
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors) as process,  # noqa: S603 -- a list, no shell
     ):
         try:
+            url = _announced_url(process)
             _wait_until_ready(process, url, ready_seconds)
             yield url
         finally:
@@ -61,15 +60,6 @@ def running_server(
                 process.kill()
 
 
-def free_port() -> int:
-    """A loopback port that nothing listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    assert isinstance(port, int)
-    return port
-
-
 def end_of(log: Path) -> str:
     """The last lines of a server's log, empty where there is none."""
     if not log.is_file():
@@ -77,15 +67,25 @@ def end_of(log: Path) -> str:
     return "\n".join(log.read_text(errors="replace").splitlines()[-_LOG_LINES:])
 
 
+def _announced_url(process: subprocess.Popen[bytes]) -> str:
+    """The address that the server says it listens on, in its first line."""
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    if not line:
+        raise ServerStartError(f"the server ended with status {process.wait()}")
+    return str(json.loads(line)["url"])
+
+
 def _wait_until_ready(process: subprocess.Popen[bytes], url: str, seconds: float) -> None:
     deadline = monotonic() + seconds
-    while monotonic() < deadline:
-        if process.poll() is not None:
-            raise ServerStartError(f"the server ended with status {process.returncode}")
-        try:
-            if httpx.get(f"{url}/ready", timeout=5).status_code == httpx.codes.OK:
-                return
-        except httpx.HTTPError:
-            pass
-        sleep(_POLL_SECONDS)
+    with httpx.Client(base_url=url, timeout=5.0, trust_env=False) as client:
+        while monotonic() < deadline:
+            if process.poll() is not None:
+                raise ServerStartError(f"the server ended with status {process.returncode}")
+            try:
+                if client.get("/ready").status_code == httpx.codes.OK:
+                    return
+            except httpx.HTTPError:
+                pass
+            sleep(_POLL_SECONDS)
     raise ServerStartError(f"the server was not ready after {seconds:.0f} s")

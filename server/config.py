@@ -36,7 +36,8 @@ class Settings(BaseSettings):
     )
     numerics: Literal["default", "exact"] = Field(
         "default",
-        description="`exact`: fp32 activations, KV and adapters over the dequantised weights; `default`: bf16 on CUDA, the same as `exact` on CPU.",
+        description="`exact`: fp32 activations, KV and adapters over the dequantised weights; "
+        "`default`: bf16 on CUDA, the same as `exact` on CPU.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where the model runs; `auto` takes CUDA where there is one."
@@ -114,6 +115,9 @@ class Settings(BaseSettings):
     )
     metrics_adapter_labels: Annotated[int, Field(ge=0)] = Field(
         100, description="Adapters that get a metric label of their own; the rest count as `other`."
+    )
+    shutdown_grace: Annotated[float, Field(ge=0)] = Field(
+        10.0, description="Seconds that open requests are given after SIGTERM before they end with an error."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Log level, on stderr.")
 

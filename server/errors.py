@@ -9,6 +9,7 @@ __all__ = [
     "AdapterUnavailable",
     "AuthenticationFailed",
     "BaseModelError",
+    "BodyTooLarge",
     "ConfigurationError",
     "ContextLengthExceeded",
     "EngineFailed",
@@ -45,6 +46,13 @@ class UnsupportedField(InvalidRequest):
     """A field that OpenAI or a peer knows and this server does not act on, named instead of ignored."""
 
     code = "unsupported_parameter"
+
+
+class BodyTooLarge(InvalidRequest):
+    """A request body beyond the server's limit."""
+
+    status = 413
+    code = "request_too_large"
 
 
 class ContextLengthExceeded(InvalidRequest):

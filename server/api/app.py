@@ -14,6 +14,7 @@ from server.api.errors import install_error_handlers
 from server.api.metrics import Metrics
 from server.api.release import release
 from server.api.routes import adapters, generation, models, operations
+from server.api.tokenization import import_tokenizer_classes
 from server.config import Settings
 from server.engine.interface import Engine
 from server.errors import EngineFailed, SwitchyardError
@@ -74,7 +75,7 @@ def create_app(
 async def _run_engine(context: Context, give_up: Callable[[SwitchyardError], None]) -> None:
     """Start the engine, make its base known, and watch it for the rest of the server's life."""
     try:
-        await context.engine.start()
+        await asyncio.gather(context.engine.start(), asyncio.to_thread(import_tokenizer_classes))
         model = await asyncio.to_thread(ServedModel.load, context.settings, context.engine.info, context.store)
         await asyncio.to_thread(context.store.describe_base, model.description)
     except SwitchyardError as error:
@@ -88,7 +89,9 @@ async def _run_engine(context: Context, give_up: Callable[[SwitchyardError], Non
     context.metrics.describe_base(model.name, model.info)
     context.model = model
     logger.info("ready: %s on %s", model.name, model.info.device)
-    while context.engine.status != "stopped":
+    while context.engine.status not in ("stopped", "failed"):
         await asyncio.sleep(_WATCH_SECONDS)
+    if context.engine.status == "stopped":
+        return
     logger.error("the engine is gone and will not be restarted")
     give_up(EngineFailed("the engine died too often and was not restarted again"))

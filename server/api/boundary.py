@@ -5,7 +5,6 @@ import logging
 import re
 import uuid
 from collections.abc import MutableMapping
-from contextvars import ContextVar
 from typing import Any
 
 from pydantic import SecretStr
@@ -14,12 +13,11 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.api.errors import error_response, internal_error_response
+from server.api.request_id import request_id
 from server.api.request_metrics import RequestMetrics
 from server.errors import AuthenticationFailed
 
 logger = logging.getLogger(__name__)
-
-request_id: ContextVar[str] = ContextVar("request_id", default="-")
 
 _ACCEPTED_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _OPEN_PATHS = frozenset({"/health", "/ready"})
@@ -54,9 +52,9 @@ class Boundary:
         try:
             await self._answer(scope, receive, send_identified)
         except ClientDisconnect:
-            logger.debug("the client went away while it sent its request")
+            logger.debug("request %s: the client went away while it sent it", identity)
         except Exception:
-            logger.exception("%s %s failed", scope["method"], scope["path"])
+            logger.exception("request %s: %s %r failed", identity, scope["method"], scope["path"])
             if status:
                 raise
             await internal_error_response()(scope, receive, send_identified)

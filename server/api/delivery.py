@@ -16,6 +16,7 @@ from server.api.errors import error_object, internal_error_object
 from server.api.generated_text import GeneratedText
 from server.api.json_response import json_bytes
 from server.api.model_names import BASE, Target
+from server.api.request_id import request_id
 from server.api.request_metrics import RequestRecord
 from server.engine.interface import Generation
 from server.engine.messages import Failed, Started, Tokens
@@ -101,7 +102,7 @@ class GenerationResponse(Response):
         except SwitchyardError as error:
             end = _error_event(error_object(error))
         except Exception:
-            logger.exception("a stream failed")
+            logger.exception("request %s: the stream failed", request_id.get())
             end = _error_event(internal_error_object())
         self._over = True
         await send({"type": "http.response.body", "body": end, "more_body": False})

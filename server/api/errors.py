@@ -5,22 +5,17 @@ from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
 from server.api.json_response import json_response
+from server.api.request_id import request_id
 from server.errors import AuthenticationFailed, EngineUnavailable, InvalidRequest, QueueFull, SwitchyardError
 
 logger = logging.getLogger(__name__)
 
 # Seconds a client is told to wait for an engine that starts or restarts.
 _ENGINE_RETRY_AFTER = 5
-
-
-class BodyTooLarge(InvalidRequest):
-    """A request body beyond the server's limit."""
-
-    status = 413
-    code = "request_too_large"
 
 
 def error_object(error: SwitchyardError) -> dict[str, Any]:
@@ -55,12 +50,14 @@ def install_error_handlers(app: FastAPI) -> None:
     """Make the application answer its errors, and the framework's, in this form."""
     app.add_exception_handler(SwitchyardError, _on_switchyard_error)
     app.add_exception_handler(HTTPException, _on_http_exception)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
 
 
 async def _on_switchyard_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, SwitchyardError)
     if error.status >= 500:
-        logger.warning("%s %s: %s: %s", request.method, request.url.path, error.code, error.message)
+        place = f"{request.method} {request.url.path!r}"
+        logger.warning("request %s: %s: %s: %s", request_id.get(), place, error.code, error.message)
     return error_response(error)
 
 
@@ -76,6 +73,14 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
         phrase = HTTPStatus(error.status_code).phrase.lower()
         body = _object(str(error.detail), "invalid_request_error", None, phrase.replace(" ", "_"))
     return json_response(body, status=error.status_code, headers=dict(error.headers or {}))
+
+
+async def _on_validation_error(_: Request, error: Exception) -> Response:
+    """A query parameter or path that the framework could not read."""
+    assert isinstance(error, RequestValidationError)
+    problem = error.errors()[0]
+    param = ".".join(str(part) for part in problem["loc"][1:])
+    return error_response(InvalidRequest(f"{param}: {problem['msg']}", param=param))
 
 
 def _object(message: str, kind: str, param: str | None, code: str) -> dict[str, Any]:

@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator
 import msgspec
 from fastapi import Request
 
-from server.api.errors import BodyTooLarge
-from server.errors import InvalidRequest
+from server.errors import BodyTooLarge, InvalidRequest
 
 
 async def read_json(request: Request, limit: int) -> object:

@@ -1,6 +1,7 @@
 """Text and conversations to token ids, by the base model's own tokenizer and chat template."""
 
 import asyncio
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +16,11 @@ if TYPE_CHECKING:
 
 # Below this many characters encoding takes a few milliseconds at most, less than a thread is worth.
 _INLINE_CHARS = 8_192
+
+
+def import_tokenizer_classes() -> None:
+    """Import what `Tokenization.load` needs, which takes seconds, ahead of its first call."""
+    importlib.import_module("transformers").PreTrainedTokenizerFast  # noqa: B018 -- loaded by being named
 
 
 class Tokenization:

@@ -1,7 +1,9 @@
 """`switchyard serve`: the HTTP server, with the engine in a process beside it."""
 
+import asyncio
 import contextlib
 import logging
+import math
 import signal
 import socket
 from collections.abc import Iterator
@@ -13,20 +15,38 @@ from server.api.app import create_app
 from server.commands.failure import CommandFailed
 from server.commands.output import Output
 from server.config import Settings
+from server.engine.interface import Engine
 from server.engine.remote import ProcessEngine
 from server.errors import SwitchyardError
 from server.logs import configure_logs
 
 logger = logging.getLogger(__name__)
 
-# Seconds that open requests are given after SIGTERM before they are cut.
-_GRACE_SECONDS = 10
+# Seconds that connections are given to send what the engine's end left them to say.
+_FAREWELL_SECONDS = 5
 # Longer than a proxy keeps an idle connection, so that it is never the server that closes one under a request.
 _KEEP_ALIVE_SECONDS = 75
 
 
 class _Server(uvicorn.Server):
-    """A server for which SIGTERM and SIGINT are a normal end; a second SIGINT does not wait."""
+    """A server for which SIGTERM and SIGINT are a normal end; a second SIGINT does not wait.
+
+    Requests that still run after `grace` seconds are ended through the engine, so that their clients are told.
+    """
+
+    def __init__(self, config: uvicorn.Config, engine: Engine, grace: float) -> None:
+        super().__init__(config)
+        self._engine = engine
+        self._grace = grace
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        async def end_requests() -> None:
+            await asyncio.sleep(self._grace)
+            await self._engine.stop()
+
+        ending = asyncio.create_task(end_requests())
+        await super().shutdown(sockets)
+        ending.cancel()
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -53,7 +73,8 @@ def run_server(settings: Settings, output: Output) -> None:
         server.should_exit = True
 
     with _listener(settings.host, settings.port) as listener:
-        app = create_app(settings, ProcessEngine(settings), _open_store(settings), on_failure=end)
+        engine = ProcessEngine(settings)
+        app = create_app(settings, engine, _open_store(settings), on_failure=end)
         server = _Server(
             uvicorn.Config(
                 app,
@@ -62,8 +83,10 @@ def run_server(settings: Settings, output: Output) -> None:
                 server_header=False,
                 ws="none",
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
-                timeout_graceful_shutdown=_GRACE_SECONDS,
-            )
+                timeout_graceful_shutdown=math.ceil(settings.shutdown_grace) + _FAREWELL_SECONDS,
+            ),
+            engine,
+            settings.shutdown_grace,
         )
         url = _url(listener)
         output.result({"url": url}, f"Listening on {url}")

@@ -71,7 +71,7 @@ def save_quantised(source: Path, destination: Path, quantization: Quantization, 
             config,
             device=torch.device("cuda" if torch.cuda.is_available() else "cpu"),
             dtype=torch.float32,
-            quantization_config=BitsAndBytesConfig(  # type: ignore[no-untyped-call]
+            quantization_config=BitsAndBytesConfig(
                 load_in_4bit=True,
                 bnb_4bit_quant_type=quantization,
                 bnb_4bit_use_double_quant=True,
@@ -136,12 +136,12 @@ def load_model(
 def without_library_bars() -> Iterator[None]:
     """Without transformers' own bars, which would be drawn over ours."""
     bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    transformers_logging.disable_progress_bar()
     try:
         yield
     finally:
         if bars:
-            transformers_logging.enable_progress_bar()  # type: ignore[no-untyped-call]
+            transformers_logging.enable_progress_bar()
 
 
 @contextmanager

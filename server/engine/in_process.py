@@ -21,6 +21,7 @@ class InProcessEngine:
         self._status: EngineStatus = "starting"
         self._built: BuiltEngine | None = None
         self._thread: threading.Thread | None = None
+        self._stopping = False
 
     @property
     def status(self) -> EngineStatus:
@@ -69,6 +70,7 @@ class InProcessEngine:
         self._status = "ready"
 
     async def stop(self) -> None:
+        self._stopping = True
         if self._built is not None and self._thread is not None:
             self._built.loop.send(Stop())
             await asyncio.to_thread(self._thread.join)
@@ -89,7 +91,7 @@ class InProcessEngine:
         self._generations.observe(observer)
 
     def _ended(self) -> None:
-        self._status = "stopped"
+        self._status = "stopped" if self._stopping else "failed"
         self._generations.fail_all("engine_unavailable", "the engine has stopped")
 
     def _ready(self) -> BuiltEngine:

@@ -5,7 +5,8 @@ from typing import Literal, Protocol
 
 from server.engine.messages import ModelInfo, Report, RequestEvent, Submit
 
-EngineStatus = Literal["starting", "ready", "restarting", "stopped"]
+EngineStatus = Literal["starting", "ready", "restarting", "stopped", "failed"]
+"""`stopped`: told to; `failed`: ended for good by itself."""
 
 
 class Generation(Protocol):

@@ -114,7 +114,8 @@ class KVCache:
         """Raise AssertionError unless the invariants of this module hold."""
         free, reusable, used = set(self._free), set(self._reusable), set(self._references)
         assert len(free) == len(self._free)
-        assert not (free & reusable or free & used or reusable & used)
+        assert not free & reusable
+        assert not used & (free | reusable)
         assert free | reusable | used == set(range(self.num_blocks))
         assert all(count > 0 for count in self._references.values())
         assert {block: self._block_of[h] for block, h in self._hash_of.items()} == {b: b for b in self._hash_of}

@@ -18,6 +18,10 @@ from server.engine.batch import Row
 
 ATTENTION_NAME = "switchyard_paged"
 
+_NULL_SLOT = 0
+"""A slot of zeros that is never written. Masked places of a ragged batch point at it: what another sequence left in
+a real slot may be infinite or no number, and a mask does not stop that (0 times NaN is NaN)."""
+
 
 @dataclass(frozen=True)
 class PrefillSpan:
@@ -37,7 +41,8 @@ class AttentionPlan:
     """Where the tokens of one step find their context; the same for every layer.
 
     `new_slots` [tokens]: where each packed token's key and value go. `decode_rows` [n]: packed indices of the
-    rows with a single token; `decode_slots` [n, longest context] and `decode_lengths` [n] are their contexts.
+    rows with a single token; `decode_slots` [n, longest context] and `decode_lengths` [n] are their contexts, slots
+    beyond a row's length being the null slot.
     """
 
     new_slots: torch.Tensor
@@ -76,7 +81,7 @@ def plan_attention(rows: Seq[Row], block_size: int, device: torch.device) -> Att
     """Lay out the slots of a step's rows, which are packed in this order."""
     width = max(len(row.sequence.blocks) for row in rows)
     table = torch.tensor([row.sequence.blocks + [0] * (width - len(row.sequence.blocks)) for row in rows])
-    slots = (table[:, :, None] * block_size + torch.arange(block_size)).flatten(1)
+    slots = (1 + table[:, :, None] * block_size + torch.arange(block_size)).flatten(1)
     new, prefills, decodes, packed = [], [], [], 0
     for index, row in enumerate(rows):
         end = row.start + row.count
@@ -86,13 +91,16 @@ def plan_attention(rows: Seq[Row], block_size: int, device: torch.device) -> Att
         else:
             prefills.append(PrefillSpan(packed, packed + row.count, row.start, slots[index, :end].to(device)))
         packed += row.count
+    lengths = torch.tensor([end for _, _, end in decodes], dtype=torch.long)
     longest = max((end for _, _, end in decodes), default=0)
+    contexts = slots[[index for _, index, _ in decodes], :longest]
+    contexts[torch.arange(longest) >= lengths[:, None]] = _NULL_SLOT
     return AttentionPlan(
         new_slots=torch.cat(new).to(device),
         prefills=tuple(prefills),
         decode_rows=torch.tensor([at for at, _, _ in decodes], dtype=torch.long, device=device),
-        decode_slots=slots[[index for _, index, _ in decodes], :longest].to(device),
-        decode_lengths=torch.tensor([end for _, _, end in decodes], dtype=torch.long, device=device),
+        decode_slots=contexts.to(device),
+        decode_lengths=lengths.to(device),
     )
 
 
@@ -112,7 +120,7 @@ class LayerShape:
 class PagedKV:
     """The keys and values of all layers, in slots of `block_size`-token blocks.
 
-    Until `allocate`, calls only record each layer's shape and attend causally over the batch itself: one such
+    Until `allocate`, calls only record each layer's shape and attend over the batch itself, as one sequence: one such
     forward tells how much memory a block takes.
     """
 
@@ -127,9 +135,9 @@ class PagedKV:
         return sum(shape.bytes_per_token for shape in self.shapes.values())
 
     def allocate(self, slots: int, device: torch.device) -> None:
-        """Reserve `slots` token slots in every recorded layer."""
+        """Reserve `slots` token slots in every recorded layer, and the null slot before them."""
         for layer, shape in self.shapes.items():
-            size = (slots, shape.kv_heads, shape.head_dim)
+            size = (1 + slots, shape.kv_heads, shape.head_dim)
             self._keys[layer] = torch.zeros(size, dtype=shape.dtype, device=device)
             self._values[layer] = torch.zeros(size, dtype=shape.dtype, device=device)
 
@@ -146,7 +154,7 @@ class PagedKV:
     ) -> torch.Tensor:
         """query [1, heads, tokens, dim], key and value [1, kv heads, tokens, dim] -> [1, tokens, heads, dim]."""
         if self.plan is None:
-            return self._record(layer, query, key, value, scaling, softcap)
+            return self._record(layer, query, key, value, scaling, window, softcap)
         plan, keys, values = self.plan, self._keys[layer], self._values[layer]
         keys.index_copy_(0, plan.new_slots, key[0].transpose(0, 1))
         values.index_copy_(0, plan.new_slots, value[0].transpose(0, 1))
@@ -195,11 +203,14 @@ class PagedKV:
         key: torch.Tensor,
         value: torch.Tensor,
         scaling: float,
+        window: int | None,
         softcap: float | None,
     ) -> torch.Tensor:
         self.shapes[layer] = LayerShape(key.shape[1], key.shape[3], key.dtype)
-        causal = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool, device=query.device).tril()
-        return _attention(query, key, value, causal, scaling, softcap).transpose(1, 2)
+        mask = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool, device=query.device).tril()
+        if window is not None:
+            mask = mask.triu(1 - window)
+        return _attention(query, key, value, mask, scaling, softcap).transpose(1, 2)
 
 
 def _attention(

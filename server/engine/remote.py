@@ -4,7 +4,6 @@ A crash of the engine ends the open requests with an error and is followed by a 
 """
 
 import asyncio
-import contextlib
 import logging
 import shutil
 import sys
@@ -99,9 +98,6 @@ class ProcessEngine:
 
     async def stop(self) -> None:
         self._status = "stopped"
-        if self._supervisor is not None and self._supervisor.done():
-            with contextlib.suppress(Exception):
-                self._supervisor.result()
         incarnation = self._incarnation
         if incarnation is not None:
             await incarnation.commands.send(self._encoder.encode(Stop()))
@@ -109,8 +105,10 @@ class ProcessEngine:
                 await asyncio.wait_for(incarnation.process.wait(), _STOP_GRACE)
             except TimeoutError:
                 incarnation.process.kill()
+        elif self._supervisor is not None:
+            self._supervisor.cancel()
         if self._supervisor is not None:
-            await self._supervisor
+            await asyncio.gather(self._supervisor, return_exceptions=True)
         self._generations.fail_all("engine_unavailable", "the server is shutting down")
         self._context.destroy(linger=0)
         shutil.rmtree(self._runtime, ignore_errors=True)
@@ -211,12 +209,12 @@ class ProcessEngine:
             )
             restarted = await self._restart()
             if restarted is None:
-                self._status = "stopped"
+                self._status = "failed"
                 return
             incarnation = restarted
 
     async def _restart(self) -> _Incarnation | None:
-        while self._status != "stopped":
+        while True:
             now = time.monotonic()
             while self._restarts and now - self._restarts[0] > _RESTART_PERIOD:
                 self._restarts.popleft()
@@ -230,7 +228,6 @@ class ProcessEngine:
                 return await self._spawn()
             except SwitchyardError as error:
                 _log.error("the engine did not restart: %s", error)
-        return None
 
     async def _route_until_death(self, incarnation: _Incarnation) -> None:
         died = asyncio.ensure_future(incarnation.process.wait())

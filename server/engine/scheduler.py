@@ -168,7 +168,7 @@ class Scheduler:
         self.waiting.add(sequence)
 
     def _continue_running(self) -> tuple[dict[Sequence, int], bool]:
-        """Tokens for the sequences that hold a row, decoding ones first; True when some lost theirs for lack of blocks."""
+        """Tokens for the sequences that hold a row, decoding ones first; True when blocks ran out for some."""
         before = self.preemptions
         planned: dict[Sequence, int] = {}
         for sequence in list(self._running):

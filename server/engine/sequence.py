@@ -31,7 +31,9 @@ class Sequence:
     def __post_init__(self) -> None:
         self.tokens = list(self.request.prompt)
         self.adapter = self.request.adapter
-        self.rng = random.Random(self.request.sampling.seed)
+        seed = self.request.sampling.seed
+        # As text, since Random takes an integer seed and its negative for the same.
+        self.rng = random.Random() if seed is None else random.Random(str(seed))
 
     @property
     def id(self) -> str:

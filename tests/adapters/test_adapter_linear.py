@@ -45,7 +45,8 @@ def by_the_formula(base: nn.Linear, form: NormalForm | None, row: torch.Tensor) 
         y = y + linear.b.double() @ (linear.a.double() @ x)
     if linear.out_scale is not None:
         y = y * linear.out_scale.double()
-    bias = linear.bias if linear.bias is not None else base.bias
+    own: torch.Tensor | None = base.bias
+    bias = linear.bias if linear.bias is not None else own
     return y if bias is None else y + bias.double()
 
 

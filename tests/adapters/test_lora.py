@@ -55,16 +55,16 @@ def saved(base: nn.Module, directory: Path, config: Mapping[str, Any], *, seed: 
     for name, parameter in model.named_parameters():
         if "lora_" in name:
             nn.init.normal_(parameter, std=0.3)
-    model.save_pretrained(directory, save_embedding_layers=False)
+    model.save_pretrained(str(directory), save_embedding_layers=False)
     return directory
 
 
 def peft_deltas(base: nn.Module, directory: Path) -> Iterator[tuple[str, torch.Tensor]]:
     """What PEFT would add to each weight of the base."""
-    model = PeftModel.from_pretrained(copy.deepcopy(base), directory)  # type: ignore[arg-type]
-    for name, module in model.base_model.model.named_modules():
+    model = PeftModel.from_pretrained(copy.deepcopy(base), directory)
+    for name, module in model.get_base_model().named_modules():
         if isinstance(module, LoraLayer):
-            yield name, module.get_delta_weight("default")
+            yield name, module.get_delta_weight("default")  # type: ignore[attr-defined]
 
 
 def product(form: NormalForm, module: str) -> torch.Tensor:

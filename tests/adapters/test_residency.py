@@ -59,7 +59,7 @@ class ResidencyMachine(RuleBasedStateMachine):
     def give_up_waiting(self, data: st.DataObject) -> None:
         self.waiting.remove(data.draw(st.sampled_from(self.waiting)))
 
-    @precondition(lambda self: set(self.waiting) & set(self.resident))
+    @precondition(lambda self: bool(set(self.waiting) & set(self.resident)))
     @rule(data=st.data())
     def run(self, data: st.DataObject) -> None:
         name = data.draw(st.sampled_from([name for name in self.waiting if name in self.resident]))

@@ -97,7 +97,7 @@ async def test_an_engine_that_is_gone_for_good_is_reported(bench: Bench) -> None
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://switchyard") as client,
     ):
         await until_ready(client)
-        engine.status = "stopped"
+        engine.status = "failed"
         await until(lambda: failures)
         assert (await client.get("/health")).status_code == 503
 

@@ -103,6 +103,7 @@ async def test_an_error_of_ours_is_500_and_tells_nothing_of_the_inside(
     assert error_of(response)["code"] == "internal_error"
     assert "secret" not in response.text
     assert response.headers["x-request-id"] == "mine"
+    assert "request mine: " in caplog.text
     assert "a secret of the inside" in caplog.text
 
 

@@ -6,7 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.engine.base_cache import CacheEntry, fingerprint, locked
@@ -98,6 +98,7 @@ def test_a_lock_is_free_after_its_holder(tmp_path: Path) -> None:
             raise ZeroDivisionError
 
 
+@settings(deadline=None)
 @given(
     st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=4),
     st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=4),

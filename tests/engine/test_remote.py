@@ -106,7 +106,7 @@ def test_gives_up_after_the_restart_limit(base: Path, tmp_path: Path) -> None:
         async with process_engine(settings_for(base, tmp_path, engine_restart_limit=0)) as engine:
             assert engine.process_id is not None
             os.kill(engine.process_id, signal.SIGKILL)
-            await until(lambda: engine.status == "stopped")
+            await until(lambda: engine.status == "failed")
 
     asyncio.run(scenario())
 

@@ -101,7 +101,9 @@ def test_temperature_zero_takes_the_likeliest_token_and_no_random_number(logits:
     assert one.rng.getstate() == state
 
 
-@pytest.mark.parametrize("params", [{"top_p": 1e-9}, {"top_k": 1}, {"temperature": 1e-3}, {"temperature": 1e-40}, {"temperature": 5e-324}])
+@pytest.mark.parametrize(
+    "params", [{"top_p": 1e-9}, {"top_k": 1}, {"temperature": 1e-3}, {"temperature": 1e-40}, {"temperature": 5e-324}]
+)
 @pytest.mark.parametrize("uniform", [0.0, 0.5, 1 - 2**-53])
 def test_the_narrowest_choice_is_the_likeliest_token(params: dict[str, Any], uniform: float) -> None:
     logits = torch.tensor([1.0, 5.0, 2.0, 0.0])
@@ -156,7 +158,9 @@ def test_a_row_that_overflowed_gets_some_token_and_leaves_the_others_theirs() ->
         tokens = sample(logits, batch)
         assert all(0 <= token < 9 for token in tokens)
         for index in (0, 3):
-            assert tokens[index] == sample(logits[index : index + 1], [sequence(temperature=1.0, seed=index, **params)])[0]
+            assert (
+                tokens[index] == sample(logits[index : index + 1], [sequence(temperature=1.0, seed=index, **params)])[0]
+            )
 
 
 @pytest.mark.parametrize(

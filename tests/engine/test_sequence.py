@@ -1,5 +1,7 @@
 """One request's tokens, hashes and end."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -42,10 +44,8 @@ def test_a_fallback_answers_as_the_base_on_hashes_of_the_base() -> None:
 
 def test_the_token_limit_is_reached_with_a_token_that_counts() -> None:
     one = sequence([1], max_tokens=2)
-    assert one.append(5, EOS)
-    assert one.finished is None
-    assert one.append(6, EOS)
-    assert one.finished == "length"
+    ends = [(one.append(token, EOS), one.finished) for token in (5, 6)]
+    assert ends == [(True, None), (True, "length")]
     assert (one.tokens, one.generated) == ([1, 5, 6], 2)
 
 
@@ -59,9 +59,7 @@ def test_the_token_limit_is_reached_with_a_token_that_counts() -> None:
         (8, {"stop_token_ids": (7,)}, False),
     ],
 )
-def test_a_stop_token_ends_the_sequence_and_is_no_part_of_it(
-    token: int, sampling: dict[str, object], ends: bool
-) -> None:
+def test_a_stop_token_ends_the_sequence_and_is_no_part_of_it(token: int, sampling: dict[str, Any], ends: bool) -> None:
     one = sequence([1], **sampling)
     assert one.append(token, EOS) is not ends
     assert one.finished == ("stop" if ends else None)

@@ -231,3 +231,17 @@ def test_a_full_queue_is_a_429_with_a_time_to_retry(base: Path, tmp_path: Path) 
         assert all(int(answer.headers["retry-after"]) >= 1 for answer in refused)
         assert all(answer.json()["error"]["code"] == "queue_full" for answer in refused)
         assert len([answer for answer in answers if answer.status_code == 200]) == 4
+
+
+def test_sigterm_ends_a_stream_with_an_error_once_its_grace_is_over(base: Path, tmp_path: Path) -> None:
+    with serving(base, tmp_path, shutdown_grace=0.2) as server:
+
+        async def scenario() -> dict[str, Any]:
+            async with httpx.AsyncClient(timeout=60) as client:
+                chunks = stream(client, server, **body("base", max_tokens=480))
+                await anext(chunks)
+                server.process.send_signal(signal.SIGTERM)
+                return await last_of_a_broken_stream(chunks)
+
+        assert asyncio.run(scenario())["error"]["code"] == "engine_unavailable"
+        assert server.process.wait(30) == 0
