@@ -12,7 +12,7 @@ def test_the_size_counts_every_tensor_and_shared_storage_once() -> None:
     form = NormalForm(
         {
             "one": LinearForm(a=shared, b=torch.zeros(16, 4)),
-            "two": LinearForm(a=shared, in_scale=torch.zeros(8), out_scale=torch.zeros(2), bias=torch.zeros(2)),
+            "two": LinearForm(a=shared.t(), in_scale=torch.zeros(8), out_scale=torch.zeros(2), bias=torch.zeros(2)),
         }
     )
     assert form.size_bytes == 4 * (4 * 8 + 16 * 4 + 8 + 2 + 2)

@@ -293,6 +293,16 @@ def test_an_older_load_is_not_refused_for_the_sake_of_younger_forms_that_wait_fo
     assert not bench.loader.is_pending("sha256:c")
 
 
+def test_a_form_that_was_dropped_for_an_older_load_is_not_said_to_wait_for_space() -> None:
+    bench = Bench(max_pending=1)
+    bench.load("running", 10)
+    bench.residency.pin("sha256:running")
+    bench.settle("b")
+    bench.end_load("b", 1)
+    assert bench.settle("old", "b") is None
+    assert bench.loader.running == ["sha256:old"]
+
+
 def test_a_load_that_nobody_waits_for_any_more_takes_free_space_only() -> None:
     bench = Bench()
     bench.load("a", 6)
@@ -308,6 +318,9 @@ def test_a_failure_answers_for_its_time_and_is_then_tried_again() -> None:
     bench = Bench()
     bench.settle("a")
     bench.end_load("a", TORN)
+    bench.settle("a")
+    assert bench.residency.failure("sha256:a") == TORN
+    bench.now = FAILURE_MEMORY_SECONDS - 0.01
     bench.settle("a")
     assert bench.residency.failure("sha256:a") == TORN
     assert bench.loader.running == []

@@ -212,6 +212,16 @@ def test_a_second_block_of_the_same_content_stays_unknown() -> None:
     cache.check()
 
 
+def test_a_block_behind_a_gap_is_not_found() -> None:
+    cache = KVCache(3, BLOCK_SIZE)
+    tokens = [1, 2, 3, 4]
+    first, second = filled(cache, None, tokens[:2]), filled(cache, None, tokens)
+    assert cache.match(hashes(None, tokens)) == [first[0], second[1]]
+    cache.release(first)
+    assert cache.allocate(1) == first
+    assert cache.match(hashes(None, tokens)) == []
+
+
 def test_a_refused_allocation_gives_no_prefix_up() -> None:
     cache = KVCache(2, BLOCK_SIZE)
     blocks = filled(cache, None, [1, 2])

@@ -209,11 +209,11 @@ def test_what_other_and_earlier_sequences_left_in_the_cache_is_never_seen(poison
         tensor.fill_(poison)
     cache.step([(bad, 16)])
     used_before = Text(cache.geometry, 3, bad.blocks[:1])
-    texts = [used_before, cache.text(9), cache.text(2), bad]
+    texts = [used_before, cache.text(9), cache.text(2)]
     bad.done = 15
-    cache.step([(text, text.length - 1) for text in texts[:3]])
-    cache.step([(text, 1) for text in texts])
-    for text in texts[:3]:
+    cache.step([(text, text.length - 1) for text in texts])
+    cache.step([(text, 1) for text in (bad, *texts)])
+    for text in texts:
         assert_as_alone(text)
 
 

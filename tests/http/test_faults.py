@@ -238,7 +238,7 @@ def test_sigterm_ends_a_stream_with_an_error_once_its_grace_is_over(base: Path, 
 
         async def scenario() -> dict[str, Any]:
             async with httpx.AsyncClient(timeout=60) as client:
-                chunks = stream(client, server, **body("base", max_tokens=480))
+                chunks = stream(client, server, **body("base", max_tokens=440))
                 await anext(chunks)
                 server.process.send_signal(signal.SIGTERM)
                 return await last_of_a_broken_stream(chunks)

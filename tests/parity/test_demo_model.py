@@ -13,7 +13,8 @@ from tests.lora_adapters import ALL_LINEAR, write_lora
 from tests.parity.oracle import Oracle
 from tests.running_engine import answers, running, submit, version
 
-TOKENS = 16
+TOKENS = 10
+KV_BYTES_PER_TOKEN = 2 * 30 * 3 * 64 * 4
 DEMO_ADAPTERS = Path(__file__).parents[2] / "server" / "demo" / "adapters"
 WORDS = [
     "Write the date 2005-08-10 in words.",
@@ -45,7 +46,13 @@ def test_mixed_batch_on_the_demo_model_equals_peft(tmp_path: Path) -> None:
     wanted = {adapter: oracle.greedy(adapter, prompts, TOKENS) for adapter in adapters}
 
     async def serve() -> None:
-        settings = Settings(numerics="exact", max_batch_tokens=96, max_rows=32)
+        settings = Settings(
+            numerics="exact",
+            max_batch_tokens=128,
+            max_rows=32,
+            block_size=8,
+            kv_cache_bytes=10 * (max(map(len, prompts)) + TOKENS) * KV_BYTES_PER_TOKEN,
+        )
         async with running(settings) as engine:
             for order in range(2):
                 work = [(adapter, index) for adapter in adapters for index in range(len(prompts))]
@@ -60,6 +67,7 @@ def test_mixed_batch_on_the_demo_model_equals_peft(tmp_path: Path) -> None:
                 for (adapter, index), got in zip(work, given, strict=True):
                     assert got.tokens == wanted[adapter][index], (adapter, index, order)
             assert engine.built.loop.scheduler.prefix_hit_tokens > 0
+            assert engine.built.loop.scheduler.preemptions > 0
 
     asyncio.run(serve())
 
