@@ -1,57 +1,63 @@
-"""A loader whose loads end when the test says so; the real one is tested on real files."""
+"""An adapter loader whose loads end when, and how, a test says."""
+
+from collections.abc import Callable
 
 import torch
 
-from server.adapters.loader import Loaded, LoadFailure
+from server.adapters.loader import AdapterLoader, Loaded, LoadFailure
 from server.adapters.normal_form import LinearForm, NormalForm
 from server.engine.messages import AdapterVersion
 
 
 def form_of(size_bytes: int) -> NormalForm:
-    """A form that takes `size_bytes` (a multiple of 8) on the device."""
-    factor = torch.zeros(1, size_bytes // 8)
-    return NormalForm({"module": LinearForm(a=factor, b=factor.clone())})
+    """A form of exactly this size."""
+    return NormalForm({"module": LinearForm(in_scale=torch.zeros(size_bytes, dtype=torch.uint8))})
 
 
-def named(name: str) -> AdapterVersion:
-    return AdapterVersion(name=name, digest=f"sha256:{name}", directory=f"/nowhere/{name}")
+class ScriptedLoader(AdapterLoader):
+    """`AdapterLoader` without threads or files; `end` plays the part of the loader's threads.
 
+    With `immediate`, every load ends with that form as soon as it starts.
+    """
 
-class ScriptedLoader:
-    """`AdapterLoader` by hand: `finish` and `fail` end the load that `start` began."""
+    def __init__(self, *, max_pending: int = 8, immediate: NormalForm | None = None) -> None:
+        self._limit = max_pending
+        self._immediate = immediate
+        self._under_way: dict[str, AdapterVersion] = {}
+        self._ended: dict[str, Loaded] = {}
+        self.before_peek: Callable[[str], None] = lambda digest: None
 
-    def __init__(self, *, immediate_bytes: int | None = None) -> None:
-        self.started: list[str] = []
-        self._immediate_bytes = immediate_bytes
-        self._pending: dict[str, AdapterVersion] = {}
-        self._done: dict[str, Loaded] = {}
+    @property
+    def running(self) -> list[str]:
+        """The digests of loads that have not ended, in the order of their starts."""
+        return [digest for digest in self._under_way if digest not in self._ended]
+
+    def end(self, digest: str, outcome: NormalForm | LoadFailure) -> None:
+        assert digest in self.running
+        self._ended[digest] = Loaded(self._under_way[digest], outcome, 0.5)
 
     def start(self, version: AdapterVersion) -> bool:
-        if version.digest not in self._pending:
-            self.started.append(version.name)
-            self._pending[version.digest] = version
-            if self._immediate_bytes is not None:
-                self.finish(version, self._immediate_bytes)
+        if version.digest not in self._under_way:
+            if len(self._under_way) >= self._limit:
+                return False
+            self._under_way[version.digest] = version
+            if self._immediate is not None:
+                self.end(version.digest, self._immediate)
         return True
 
-    def finish(self, version: AdapterVersion, size_bytes: int) -> None:
-        self._done[version.digest] = Loaded(self._pending[version.digest], form_of(size_bytes), 0.01)
-
-    def fail(self, version: AdapterVersion, failure: LoadFailure) -> None:
-        self._done[version.digest] = Loaded(self._pending[version.digest], failure, 0.01)
-
     def is_pending(self, digest: str) -> bool:
-        return digest in self._pending
+        return digest in self._under_way
 
     def peek(self, digest: str) -> Loaded | None:
-        return self._done.get(digest)
+        self.before_peek(digest)
+        return self._ended.get(digest)
 
     def finished(self) -> list[Loaded]:
-        return list(self._done.values())
+        return list(self._ended.values())
 
     def take(self, digest: str) -> Loaded:
-        del self._pending[digest]
-        return self._done.pop(digest)
+        del self._under_way[digest]
+        return self._ended.pop(digest)
 
     def close(self) -> None:
-        pass
+        self._under_way.clear()

@@ -144,7 +144,12 @@ class EngineLoop:
             )
         )
 
-    def _take_token(self, sequence: Sequence, token: int) -> None:
+    def _take_token(self, sequence: Sequence, token: int | None) -> None:
+        if token is None:
+            name = sequence.adapter.name if sequence.adapter else "the base"
+            message = f"{name} gave logits that are not finite numbers: its weights overflow on this prompt"
+            self._end(sequence, Failed(request_id=sequence.id, code="engine_failed", message=message))
+            return
         answered = sequence.append(token, self._eos)
         event = Tokens(request_id=sequence.id, token_ids=[token] if answered else [], finish_reason=sequence.finished)
         if sequence.finished:

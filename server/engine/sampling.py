@@ -11,18 +11,22 @@ _CANDIDATES = 1024
 """How many of the most likely tokens are sorted before the whole vocabulary is."""
 
 
-def sample(logits: torch.Tensor, sequences: Seq[Sequence]) -> list[int]:
-    """One token for each row.
+def sample(logits: torch.Tensor, sequences: Seq[Sequence]) -> list[int | None]:
+    """One token for each row; None where the row's logits overflowed or are not numbers.
 
     Args:
         logits: fp32 [rows, vocabulary].
         sequences: the rows' sequences; one that samples draws exactly one number from its generator, so that a
             seed gives the same text in any company.
     """
-    tokens: list[int] = logits.argmax(dim=-1).tolist()
+    largest = logits.max(dim=-1)
+    finite: list[bool] = largest.values.isfinite().tolist()
+    tokens: list[int | None] = largest.indices.tolist()
     for index, sequence in enumerate(sequences):
         params = sequence.request.sampling
-        if params.temperature > 0:
+        if not finite[index]:
+            tokens[index] = None
+        elif params.temperature > 0:
             tokens[index] = _draw(logits[index], params, sequence.rng.random())
     return tokens
 
@@ -31,8 +35,7 @@ def _draw(logits: torch.Tensor, params: SamplingParams, uniform: float) -> int:
     """Invert the cumulative distribution at `uniform`, after top-k and then top-p (Holtzman et al. 2020).
 
     Top-p keeps the smallest set of most likely tokens whose probability reaches p, the first one always. The
-    largest logit is taken off before the temperature divides, so that no temperature above 0 overflows. Logits that
-    are not finite give an arbitrary token: they must not stop the other rows of the step.
+    largest logit is taken off before the temperature divides, so that no temperature above 0 overflows.
     """
     probabilities = torch.softmax((logits.double() - logits.max()) / params.temperature, dim=-1)
     if not params.top_k and params.top_p >= 1:

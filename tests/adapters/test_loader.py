@@ -11,9 +11,9 @@ from adapters_store.digest import directory_digest
 from server.adapters.loader import AdapterLoader, LoadFailure, load_version
 from server.adapters.normal_form import NormalForm
 from server.engine.messages import AdapterVersion
-from tests.adapters.scripted_loader import form_of
 from tests.adapters_store.hand_made import BASE, lora_pair, lora_tensors, safetensors_bytes, write_adapter
 from tests.engine.hand_made import adapter
+from tests.scripted_loader import form_of
 
 CONFIG_FILE, WEIGHTS_FILE = "adapter_config.json", "adapter_model.safetensors"
 Spoil = Callable[[Path], object]

@@ -10,8 +10,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from server.adapters.loader import LoadFailure
 from server.adapters.residency import FAILURE_MEMORY_SECONDS, Residency
 from server.engine.messages import EvictionReport, LoadReport, Report, ResidentAdapter
-from tests.adapters.scripted_loader import ScriptedLoader, form_of
 from tests.engine.hand_made import adapter
+from tests.scripted_loader import ScriptedLoader, form_of
 
 BUDGET = 10
 MAX_PENDING = 2

@@ -9,7 +9,7 @@ from server.engine.kv_cache import KVCache
 from server.engine.messages import AdapterVersion, Event, FallbackPolicy, SamplingParams, Submit
 from server.engine.scheduler import Scheduler, SchedulerLimits
 from server.engine.sequence import Sequence
-from tests.scripted_loader import ScriptedLoader
+from tests.scripted_loader import ScriptedLoader, form_of
 
 Kind = TypeVar("Kind")
 
@@ -28,7 +28,7 @@ class Simulation:
     blocks: int = 64
     device_adapters: int = 8
     step_seconds: float = 0.002
-    loader: ScriptedLoader = field(default_factory=lambda: ScriptedLoader(immediate_bytes=ADAPTER_BYTES))
+    loader: ScriptedLoader = field(default_factory=lambda: ScriptedLoader(immediate=form_of(ADAPTER_BYTES)))
     now: float = 100.0
     events: list[Event] = field(default_factory=list)
     steps: list[Batch] = field(default_factory=list)
@@ -36,7 +36,7 @@ class Simulation:
     def __post_init__(self) -> None:
         self.kv = KVCache(self.blocks, 4)
         self.residency = Residency(
-            self.loader,  # type: ignore[arg-type]
+            self.loader,
             budget_bytes=self.device_adapters * ADAPTER_BYTES,
             report=self.events.append,
             clock=lambda: self.now,

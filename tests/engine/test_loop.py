@@ -158,3 +158,19 @@ def test_every_token_is_its_own_event(run: Callable[..., list[Report]]) -> None:
         assert [len(event.token_ids) for event in events if isinstance(event, Tokens)] == [1] * 5
 
     run(scenario)
+
+
+def test_an_adapter_that_overflows_fails_its_own_requests_and_no_others(
+    run: Callable[..., list[Report]], base: Path, tmp_path: Path
+) -> None:
+    wild = version(write_lora(base, tmp_path / "wild", seed=1, strength=1e30))
+
+    async def scenario(engine: InProcessEngine) -> None:
+        alone = await answer(engine, submit(range(10), max_tokens=30))
+        broken, fine = await answers(engine, [submit(range(10), wild), submit(range(10), max_tokens=30)])
+        assert broken.failed is not None
+        assert broken.failed.code == "engine_failed"
+        assert "wild" in broken.failed.message
+        assert fine.tokens == alone.tokens
+
+    run(scenario)

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 from server.adapters.loader import LoadFailure
 from server.engine.messages import EvictionReport, Failed, GroupReport, LoadReport, LookupReport, Started
+from tests.engine.hand_made import adapter as named
 from tests.engine.scheduler_simulation import ADAPTER_BYTES, Simulation
-from tests.scripted_loader import ScriptedLoader, named
+from tests.scripted_loader import ScriptedLoader, form_of
 
 A, B, C = named("a"), named("b"), named("c")
 
@@ -160,7 +161,7 @@ def test_a_failed_load_is_answered_by_the_base_and_says_so() -> None:
     simulation = Simulation(loader=loader)
     simulation.arrive(A)
     simulation.step()
-    loader.fail(A, LoadFailure("load_failed", "torn"))
+    loader.end(A.digest, LoadFailure("load_failed", "torn"))
     simulation.run()
     (started,) = simulation.seen(Started)
     assert (started.digest, started.fallback, started.detail) == (None, "load_failed", "torn")
@@ -172,7 +173,7 @@ def test_a_strict_request_fails_instead_and_disturbs_no_other() -> None:
     strict = simulation.arrive(A, fallback="error")
     other = simulation.arrive()
     simulation.step()
-    loader.fail(A, LoadFailure("checksum_mismatch", "differs"))
+    loader.end(A.digest, LoadFailure("checksum_mismatch", "differs"))
     simulation.run()
     (failed,) = simulation.seen(Failed)
     assert (failed.request_id, failed.code, failed.reason) == (strict.id, "adapter_unavailable", "checksum_mismatch")
@@ -244,7 +245,7 @@ def test_a_cancelled_sequence_is_gone_wherever_it_was() -> None:
     for sequence in (running, loading, queued):
         simulation.scheduler.remove(sequence)
     simulation.scheduler.check_empty()
-    loader.finish(A, ADAPTER_BYTES)
+    loader.end(A.digest, form_of(ADAPTER_BYTES))
     assert simulation.step() == []
 
 
