@@ -46,7 +46,7 @@ class Settings(BaseSettings):
         default_factory=default_cache_dir, description="Where fetched, converted and quantised base models are kept."
     )
     threads: Annotated[int, Field(ge=0)] = Field(
-        0, description="CPU threads of the engine's step; 0 takes one per core."
+        0, description="CPU threads of the engine's step; 0 takes one per core and leaves one core to HTTP and loads."
     )
     trust_remote_code: Literal[False] = Field(
         False, description="Model code from a hub is never run; the setting exists to say so."
