@@ -113,6 +113,10 @@ class Settings(BaseSettings):
     engine_restart_limit: Annotated[int, Field(ge=0)] = Field(
         5, description="Engine restarts within ten minutes before the server gives up."
     )
+    engine_stall_timeout: Annotated[float, Field(gt=0)] = Field(
+        120.0,
+        description="Seconds of silence after which an engine that has requests is killed and started again.",
+    )
     metrics_adapter_labels: Annotated[int, Field(ge=0)] = Field(
         100, description="Adapters that get a metric label of their own; the rest count as `other`."
     )
@@ -120,6 +124,15 @@ class Settings(BaseSettings):
         10.0, description="Seconds that open requests are given after SIGTERM before they end with an error."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Log level, on stderr.")
+
+    @model_validator(mode="after")
+    def _stall_outlasts_waiting(self) -> Self:
+        if self.engine_stall_timeout <= self.adapter_wait_timeout:
+            raise ValueError(
+                f"engine_stall_timeout {self.engine_stall_timeout:g} must exceed adapter_wait_timeout "
+                f"{self.adapter_wait_timeout:g}: an engine whose requests all wait for adapters is silent that long"
+            )
+        return self
 
     @model_validator(mode="after")
     def _key_beyond_loopback(self) -> Self:

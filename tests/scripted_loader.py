@@ -46,6 +46,7 @@ class ScriptedLoader(AdapterLoader):
         return True
 
     def is_pending(self, digest: str) -> bool:
+        """Is this version loading, or waiting to be taken?"""
         return digest in self._under_way
 
     def peek(self, digest: str) -> Loaded | None:

@@ -2,12 +2,12 @@
 
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors.torch import load
 
+from adapters_store.adapter_files import CONFIG_FILE, WEIGHTS_FILE
 from adapters_store.errors import InvalidAdapter
 from server.adapters.lora import read_lora
 from server.adapters.normal_form import NormalForm
@@ -18,20 +18,18 @@ Reader = Callable[[Mapping[str, Any], Mapping[str, torch.Tensor], Modules], Norm
 READERS: Mapping[str, Reader] = {"LORA": read_lora}
 
 
-def read_adapter(directory: Path, modules: Modules) -> NormalForm:
-    """Read a PEFT directory into its normal form, in fp32 on the CPU.
+def read_adapter(files: Mapping[str, bytes], modules: Modules) -> NormalForm:
+    """Read the files of a PEFT directory, by name, into its normal form, in fp32 in host memory.
 
     Raises:
         InvalidAdapter: the method has no reader, or the tensors do not fit the base.
-        OSError, ValueError, SafetensorError: files that are missing or malformed.
+        ValueError, SafetensorError: files that are malformed.
     """
-    config = json.loads((directory / "adapter_config.json").read_text())
+    config = json.loads(files[CONFIG_FILE])
     if not isinstance(config, dict):
-        raise InvalidAdapter("adapter_config.json holds no JSON object", param="adapter_config.json")
+        raise InvalidAdapter(f"{CONFIG_FILE} holds no JSON object", param=CONFIG_FILE)
     method = str(config.get("peft_type"))
     reader = READERS.get(method)
     if reader is None:
         raise InvalidAdapter(f"PEFT method {method!r} is not served; known: {', '.join(READERS)}", param="peft_type")
-    # Not `load_file`: its tensors are mapped, so a file changed or cut later would change, or end, the engine.
-    tensors = load((directory / "adapter_model.safetensors").read_bytes())
-    return reader(config, tensors, modules)
+    return reader(config, load(files[WEIGHTS_FILE]), modules)

@@ -1,5 +1,6 @@
 """Adapter loads beside the step loop: hash, read and normalise, at most once per version at a time."""
 
+import logging
 import threading
 import time
 from collections.abc import Callable
@@ -10,11 +11,17 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from adapters_store.digest import directory_digest
-from adapters_store.errors import StoreError
+from adapters_store.adapter_files import WEIGHTS_FILE
+from adapters_store.digest import read_verified
+from adapters_store.errors import ChecksumMismatch, StoreError
 from server.adapters.formats import Modules, read_adapter
 from server.adapters.normal_form import NormalForm
 from server.engine.messages import AdapterVersion, FallbackReason
+
+_log = logging.getLogger(__name__)
+
+_HEADER_BYTES = 16 * 2**20
+"""More than the header of a safetensors file, and an adapter's configuration, take."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +34,7 @@ class LoadFailure:
 
 @dataclass(frozen=True)
 class Loaded:
-    """The end of one load; `outcome` is the form on the device or the failure. `seconds` is wall time."""
+    """The end of one load; `outcome` is the form in host memory or the failure. `seconds` is wall time."""
 
     version: AdapterVersion
     outcome: NormalForm | LoadFailure
@@ -35,41 +42,45 @@ class Loaded:
 
 
 def load_version(
-    version: AdapterVersion, modules: Modules, *, device: torch.device, dtype: torch.dtype, budget_bytes: int
+    version: AdapterVersion, modules: Modules, *, dtype: torch.dtype, budget_bytes: int
 ) -> NormalForm | LoadFailure:
-    """Load one version, or say why it cannot serve. Its content is hashed first: what serves is what was published."""
+    """Load one version into host memory in `dtype`, or say why it cannot serve.
+
+    The very bytes that are parsed are hashed first: what serves is what was published.
+    """
     directory = Path(version.directory)
     try:
-        digest = directory_digest(directory)
-        if digest != version.digest:
-            return LoadFailure(
-                "checksum_mismatch", f"{version.name}: stored files hash to {digest}, not {version.digest}"
-            )
-        form = read_adapter(directory, modules)
-    except (OSError, ValueError, SafetensorError, StoreError) as error:
-        return LoadFailure("load_failed", f"{version.name}: {_without_paths(error, directory)}")
-    converted = form.to(device, dtype)
+        # No stored dtype is wider than four bytes, so a file beyond this cannot fit whatever it holds.
+        largest_file = budget_bytes * 4 // dtype.itemsize + _HEADER_BYTES
+        if (directory / WEIGHTS_FILE).stat().st_size > largest_file:
+            return _too_large(version, (directory / WEIGHTS_FILE).stat().st_size, budget_bytes)
+        form = read_adapter(read_verified(directory, version.digest, max_bytes=largest_file), modules)
+    except ChecksumMismatch as error:
+        return LoadFailure("checksum_mismatch", f"{version.name}: {error.message}")
+    except FileNotFoundError:
+        return LoadFailure("load_failed", f"{version.name}: its files are missing from the store")
+    except OSError as error:
+        return LoadFailure("load_failed", f"{version.name}: its files cannot be read: {error.strerror}")
+    except (ValueError, SafetensorError, StoreError) as error:
+        return LoadFailure("load_failed", f"{version.name}: {error}")
+    converted = form.to(torch.device("cpu"), dtype)
     if converted.size_bytes > budget_bytes:
-        needed, budget = converted.size_bytes / 2**20, budget_bytes / 2**20
-        return LoadFailure(
-            "too_large",
-            f"{version.name} needs {needed:.1f} MiB on the device, the whole adapter budget is {budget:.1f} MiB: "
-            "raise SWITCHYARD_ADAPTER_BUDGET_BYTES",
-        )
+        return _too_large(version, converted.size_bytes, budget_bytes)
     return converted
 
 
-def _without_paths(error: Exception, directory: Path) -> str:
-    """The error's words without the server's directories, since they reach clients."""
-    if isinstance(error, FileNotFoundError):
-        return "its files are missing from the store"
-    return str(error).replace(str(directory), "<version>")
+def _too_large(version: AdapterVersion, size_bytes: int, budget_bytes: int) -> LoadFailure:
+    return LoadFailure(
+        "too_large",
+        f"{version.name} needs {size_bytes / 2**20:.1f} MiB on the device, the whole adapter budget is "
+        f"{budget_bytes / 2**20:.1f} MiB: raise SWITCHYARD_ADAPTER_BUDGET_BYTES",
+    )
 
 
 class AdapterLoader:
     """Runs loads on its own threads and hands each result over once.
 
-    `start` may be called from any thread; `take` and `forget` from the thread that owns the residency. At
+    `start` may be called from any thread; `peek` and `take` from the thread that owns the residency. At
     most `max_pending` loads are queued, running or waiting to be taken, which bounds the memory of forms that
     no budget counts yet.
     """
@@ -101,10 +112,6 @@ class AdapterLoader:
         self._pool.submit(self._run, version)
         return True
 
-    def is_pending(self, digest: str) -> bool:
-        """Is this version queued, loading, or waiting to be taken?"""
-        return digest in self._pending
-
     def peek(self, digest: str) -> Loaded | None:
         """The finished load of a version, left where it is."""
         return self._done.get(digest)
@@ -129,8 +136,8 @@ class AdapterLoader:
         try:
             outcome = self._load(version)
         except Exception as error:  # a load must never take the engine with it, whatever a file made a library do
-            words = _without_paths(error, Path(version.directory))
-            outcome = LoadFailure("load_failed", f"{version.name}: {type(error).__name__}: {words}")
+            _log.exception("the load of %s failed", version.name)
+            outcome = LoadFailure("load_failed", f"{version.name}: the load failed with {type(error).__name__}")
         with self._lock:
             self._done[version.digest] = Loaded(version, outcome, time.perf_counter() - began)
         self._on_loaded()

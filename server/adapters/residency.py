@@ -36,19 +36,24 @@ class _Entry:
 
 
 class Residency:
-    """The device tier. `budget_bytes` is its size; `report` receives loads and evictions."""
+    """The device tier. `budget_bytes` is its size; `report` receives loads and evictions.
+
+    `to_device` copies a loaded form, which lies in host memory, onto the device.
+    """
 
     def __init__(
         self,
         loader: AdapterLoader,
         *,
         budget_bytes: int,
+        to_device: Callable[[NormalForm], NormalForm] = lambda form: form,
         report: Callable[[Report], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.budget_bytes = budget_bytes
         self.used_bytes = 0
         self._loader = loader
+        self._to_device = to_device
         self._report = report
         self._clock = clock
         self._entries: OrderedDict[str, _Entry] = OrderedDict()
@@ -57,6 +62,10 @@ class Residency:
     def is_resident(self, digest: str) -> bool:
         """Is the version on the device? Safe from any thread."""
         return digest in self._entries
+
+    def is_cold(self, digest: str) -> bool:
+        """Is it worth loading the version now: not on the device, and not known to fail? Safe from any thread."""
+        return digest not in self._entries and self.failure(digest) is None
 
     def failure(self, digest: str) -> LoadFailure | None:
         """Why the version could not be loaded, while that is remembered."""
@@ -67,6 +76,7 @@ class Residency:
         """Use a resident version in a running row; it stays until as many `unpin`."""
         entry = self._entries[digest]
         entry.pins += 1
+        entry.unload = False
         self._entries.move_to_end(digest)
         return entry.form
 
@@ -122,6 +132,20 @@ class Residency:
             return None if dropped == blocked else blocked
         return blocked
 
+    def to_drain_for(self, digest: str) -> set[str]:
+        """The pinned versions that must be given up so that a finished load finds space; those with fewest pins."""
+        loaded = self._loader.peek(digest)
+        if loaded is None or isinstance(loaded.outcome, LoadFailure):
+            return set()
+        lacking = loaded.outcome.size_bytes - (self.budget_bytes - self.used_bytes)
+        draining: set[str] = set()
+        for candidate, entry in sorted(self._entries.items(), key=lambda item: item[1].pins):
+            if lacking <= 0:
+                break
+            draining.add(candidate)
+            lacking -= entry.form.size_bytes
+        return draining
+
     def resident(self) -> list[ResidentAdapter]:
         """All versions on the device, the least recently used first."""
         return [
@@ -145,7 +169,7 @@ class Residency:
             return False
         digest = loaded.version.digest
         self._loader.take(digest)
-        self._entries[digest] = _Entry(loaded.version, form)
+        self._entries[digest] = _Entry(loaded.version, self._to_device(form))
         self.used_bytes += form.size_bytes
         self._report_load(loaded, form)
         return True

@@ -23,7 +23,7 @@ from server.engine.base_source import (
     parse_source,
     stored_quantization,
 )
-from server.engine.quantised_linear import Linear4bit, Params4bit
+from server.kernels.quantised_linear import Linear4bit, Params4bit
 
 __all__ = ["PreparedBase", "linear_modules", "load_base", "prepare_base"]
 

@@ -17,6 +17,7 @@ from server.engine.kv_cache import KVCache
 from server.engine.loop import EngineLoop
 from server.engine.messages import Event, ModelInfo
 from server.engine.paged_attention import ATTENTION_NAME, register_paged_attention
+from server.engine.runner import Runner
 from server.engine.scheduler import SchedulerLimits
 from server.engine.transformers_runner import TransformersRunner
 from server.errors import ConfigurationError
@@ -55,9 +56,7 @@ def build_engine(
     kv_cache = _kv_cache(settings, runner)
     runner.allocate(kv_cache.num_blocks, kv_cache.block_size)
     info = _model_info(settings, prepared, model, modules, kv_cache)
-    load = partial(
-        load_version, modules=modules, device=device, dtype=dtype, budget_bytes=settings.adapter_budget_bytes
-    )
+    load = partial(load_version, modules=modules, dtype=dtype, budget_bytes=settings.adapter_budget_bytes)
     loop = EngineLoop(
         runner,
         kv_cache,
@@ -92,8 +91,8 @@ def _device(settings: Settings) -> torch.device:
     return torch.device("cpu" if wanted == "auto" else wanted)
 
 
-def _kv_cache(settings: Settings, runner: TransformersRunner) -> KVCache:
-    block_bytes = runner.paged_kv.bytes_per_token * settings.block_size
+def _kv_cache(settings: Settings, runner: Runner) -> KVCache:
+    block_bytes = runner.kv_bytes_per_token * settings.block_size
     blocks = settings.kv_cache_bytes // block_bytes
     if blocks < 2:
         raise ConfigurationError(
@@ -129,6 +128,7 @@ def _model_info(
     )
     return ModelInfo(
         name=settings.served_name or prepared.name,
+        base_name=prepared.name,
         architecture=type(model).__name__,
         directory=str(prepared.directory),
         device=str(model.device),

@@ -1,9 +1,12 @@
 """The open requests of an engine, as the event loop sees them."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable
 
 from server.engine.messages import Event, Failed, FailureCode, Report, RequestEvent, Started, Tokens
+
+_log = logging.getLogger(__name__)
 
 
 class QueuedGeneration:
@@ -67,7 +70,10 @@ class OpenGenerations:
                 if is_terminal(event):
                     del self._open[event.request_id]
         elif self._observer is not None and isinstance(event, Report):
-            self._observer(event)
+            try:
+                self._observer(event)
+            except Exception:  # metrics must never cost a request its answer
+                _log.exception("a report could not be observed")
 
     def fail_all(self, code: FailureCode, message: str) -> None:
         """End every open request, because its engine is gone."""

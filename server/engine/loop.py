@@ -66,7 +66,11 @@ class EngineLoop:
         self._outbox: list[Event] = []
         self._loader = make_loader(lambda: self._inbox.put(_Wake()))
         self.residency = Residency(
-            self._loader, budget_bytes=adapter_budget_bytes, report=self._outbox.append, clock=clock
+            self._loader,
+            budget_bytes=adapter_budget_bytes,
+            to_device=runner.place,
+            report=self._outbox.append,
+            clock=clock,
         )
         self.scheduler = Scheduler(limits, kv_cache, self.residency, emit=self._outbox.append, clock=clock)
         self._stopping = threading.Event()
@@ -76,7 +80,7 @@ class EngineLoop:
     def send(self, command: Command) -> None:
         """Hand a command to the loop, from any thread. A cold adapter starts loading at once, beside the step."""
         self._inbox.put(command)
-        if isinstance(command, Submit) and command.adapter and not self.residency.is_resident(command.adapter.digest):
+        if isinstance(command, Submit) and command.adapter and self.residency.is_cold(command.adapter.digest):
             self._loader.start(command.adapter)
 
     def run(self) -> None:
@@ -119,15 +123,24 @@ class EngineLoop:
                 pass
 
     def _step(self, batch: Batch) -> None:
-        """Run one batch and hand its tokens out; an error ends the batch's requests and no others."""
+        """Run one batch and hand its tokens out.
+
+        After an error each row runs again by itself, so that the one which caused it ends and its neighbours do not.
+        """
         began = time.perf_counter()
         sampled = [row.sequence for row in batch.rows if row.sample]
         try:
             logits = self._runner.run(batch)
             tokens = sample(logits, sampled) if sampled else []
+        except torch.AcceleratorError:
+            raise  # the device's state is unknown: only a new process helps
         except (RuntimeError, ValueError, IndexError) as error:
             _log.exception("a step of %d rows failed", len(batch.rows))
-            self._fail(batch, error)
+            if len(batch.rows) > 1:
+                for row in batch.rows:
+                    self._step(Batch((row,)))
+            else:
+                self._fail(batch.rows[0].sequence, f"the engine failed on this request: {type(error).__name__}")
             return
         seconds = time.perf_counter() - began
         self.scheduler.advance(batch, seconds)
@@ -147,8 +160,7 @@ class EngineLoop:
     def _take_token(self, sequence: Sequence, token: int | None) -> None:
         if token is None:
             name = sequence.adapter.name if sequence.adapter else "the base"
-            message = f"{name} gave logits that are not finite numbers: its weights overflow on this prompt"
-            self._end(sequence, Failed(request_id=sequence.id, code="engine_failed", message=message))
+            self._fail(sequence, f"{name} gave logits that are not finite numbers: its weights overflow on this prompt")
             return
         answered = sequence.append(token, self._eos)
         event = Tokens(request_id=sequence.id, token_ids=[token] if answered else [], finish_reason=sequence.finished)
@@ -157,12 +169,8 @@ class EngineLoop:
         else:
             self._outbox.append(event)
 
-    def _fail(self, batch: Batch, error: Exception) -> None:
-        for row in batch.rows:
-            message = f"the engine failed on a step: {type(error).__name__}"
-            self._end(row.sequence, Failed(request_id=row.sequence.id, code="engine_failed", message=message))
-        if isinstance(error, torch.AcceleratorError):
-            raise error
+    def _fail(self, sequence: Sequence, message: str) -> None:
+        self._end(sequence, Failed(request_id=sequence.id, code="engine_failed", message=message))
 
     def _end(self, sequence: Sequence, event: Tokens | Failed) -> None:
         self.scheduler.remove(sequence)
@@ -183,7 +191,7 @@ class EngineLoop:
         scheduler = self.scheduler
         return EngineState(
             running=scheduler.running,
-            waiting=len(scheduler.waiting),
+            waiting=scheduler.rowless,
             kv_blocks_used=self._kv.used,
             kv_blocks_total=self._kv.num_blocks,
             prefix_hit_tokens=scheduler.prefix_hit_tokens,

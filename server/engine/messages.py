@@ -77,11 +77,13 @@ Command = Submit | Cancel | Unload | Stop
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What the API process must know of the resident base.
 
+    `name` is what clients call it, `base_name` what its source is called.
     `directory` holds the tokenizer, chat template and config. `modules` gives, for every linear module an
     adapter may target, its full name and (out_features, in_features).
     """
 
     name: str
+    base_name: str
     architecture: str
     directory: str
     device: str

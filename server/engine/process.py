@@ -30,7 +30,9 @@ _ORPHAN_GRACE = 5.0
 
 def main() -> int:
     """Serve one parent until it sends `Stop` or goes away."""
+    # A terminal or a supervisor signals the whole group; when this process ends is its parent's decision.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     launch = msgspec.json.decode(sys.stdin.buffer.readline(), type=Launch)
     settings = Settings.model_validate_json(launch.settings)
     configure_logs(settings.log_level)
@@ -64,8 +66,12 @@ def _receive(context: zmq.Context[zmq.Socket[bytes]], address: str, built: Built
     decoder = msgspec.msgpack.Decoder(Command)
     commands = context.socket(zmq.PULL)
     commands.connect(address)
-    while True:
-        built.loop.send(decoder.decode(commands.recv()))
+    try:
+        while True:
+            built.loop.send(decoder.decode(commands.recv()))
+    except BaseException:
+        _log.exception("no further command can be taken")
+        os._exit(1)  # an engine that hears nothing must not look ready
 
 
 def _watch_parent(holder: list[BuiltEngine]) -> None:

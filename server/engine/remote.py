@@ -27,6 +27,7 @@ _log = logging.getLogger(__name__)
 
 _RESTART_PERIOD = 600.0
 _STOP_GRACE = 15.0
+_WATCH_SECONDS = 1.0
 _START_ERRORS: dict[str, type[SwitchyardError]] = {
     "base_model_error": BaseModelError,
     "configuration_error": ConfigurationError,
@@ -75,6 +76,7 @@ class ProcessEngine:
         self._context = zmq.asyncio.Context()
         self._runtime = Path(tempfile.mkdtemp(prefix="switchyard-"))
         self._spawned = 0
+        self._heard = 0.0
         self.restarts = 0
 
     @property
@@ -98,24 +100,32 @@ class ProcessEngine:
 
     async def stop(self) -> None:
         self._status = "stopped"
-        incarnation = self._incarnation
-        if incarnation is not None:
-            await incarnation.commands.send(self._encoder.encode(Stop()))
-            try:
-                await asyncio.wait_for(incarnation.process.wait(), _STOP_GRACE)
-            except TimeoutError:
-                incarnation.process.kill()
-        elif self._supervisor is not None:
-            self._supervisor.cancel()
-        if self._supervisor is not None:
-            await asyncio.gather(self._supervisor, return_exceptions=True)
-        self._generations.fail_all("engine_unavailable", "the server is shutting down")
-        self._context.destroy(linger=0)
-        shutil.rmtree(self._runtime, ignore_errors=True)
+        try:
+            if self._incarnation is not None:
+                self._send(Stop())
+                await self._ended(self._incarnation.process)
+            if self._supervisor is not None:
+                self._supervisor.cancel()
+                await asyncio.gather(self._supervisor, return_exceptions=True)
+        finally:
+            self._generations.fail_all("engine_unavailable", "the server is shutting down")
+            self._context.destroy(linger=0)
+            shutil.rmtree(self._runtime, ignore_errors=True)
+
+    async def _ended(self, process: asyncio.subprocess.Process) -> None:
+        """Let a process that was told to stop say its last words; kill it if it does not end."""
+        try:
+            await asyncio.wait_for(process.wait(), _STOP_GRACE)
+            if self._supervisor is not None:
+                await asyncio.wait({self._supervisor}, timeout=1.0)
+        except TimeoutError:
+            process.kill()
 
     def submit(self, request: Submit) -> Generation:
         if self._status != "ready":
             raise EngineUnavailable(f"the engine is {self._status}; try again shortly")
+        if not len(self._generations):
+            self._heard = time.monotonic()
         generation = self._generations.open(
             request.request_id, lambda: self._send(Cancel(request_id=request.request_id))
         )
@@ -139,32 +149,40 @@ class ProcessEngine:
         self._spawned += 1
         commands = self._bind(zmq.PUSH, f"commands-{self._spawned}")
         events = self._bind(zmq.PULL, f"events-{self._spawned}")
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-m",
-            "server.engine.process",
-            stdin=asyncio.subprocess.PIPE,
-            env=environment_without_settings(),
-        )
-        incarnation = _Incarnation(process, commands, events)
-        launch = Launch(
-            settings=self._settings.model_dump_json(exclude={"api_key", "host"}),
-            commands_address=_address(commands),
-            events_address=_address(events),
-        )
-        assert process.stdin is not None
-        process.stdin.write(msgspec.json.encode(launch) + b"\n")
+        process: asyncio.subprocess.Process | None = None
         try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-P",  # a module of the same name in the working directory must not run in the server's place
+                "-m",
+                "server.engine.process",
+                stdin=asyncio.subprocess.PIPE,
+                env=environment_without_settings(),
+            )
+            incarnation = _Incarnation(process, commands, events)
+            self._launch(incarnation)
             self._info = await self._first_word(incarnation)
         except BaseException:
-            incarnation.close()
-            if process.returncode is None:
-                process.kill()
-            await process.wait()
+            commands.close(linger=0)
+            events.close(linger=0)
+            if process is not None:
+                if process.returncode is None:
+                    process.kill()
+                await process.wait()
             raise
         self._incarnation = incarnation
         self._status = "ready"
         return incarnation
+
+    def _launch(self, incarnation: _Incarnation) -> None:
+        """Tell a new process what to serve and where to speak."""
+        launch = Launch(
+            settings=self._settings.model_dump_json(exclude={"api_key", "host"}),
+            commands_address=_address(incarnation.commands),
+            events_address=_address(incarnation.events),
+        )
+        assert incarnation.process.stdin is not None
+        incarnation.process.stdin.write(msgspec.json.encode(launch) + b"\n")
 
     def _bind(self, kind: int, name: str) -> zmq.asyncio.Socket:
         socket = self._context.socket(kind)
@@ -195,25 +213,30 @@ class ProcessEngine:
 
     async def _supervise(self, incarnation: _Incarnation) -> None:
         """Route events until the process ends; then start another, unless it was told to stop."""
-        while True:
-            await self._route_until_death(incarnation)
-            self._incarnation = None
-            incarnation.close()
-            if self._status == "stopped":
-                return
-            status = incarnation.process.returncode
-            _log.error("the engine process died with status %s; open requests: %d", status, len(self._generations))
-            self._status = "restarting"
-            self._generations.fail_all(
-                "engine_unavailable", "the engine died while it worked on this request; send it again"
-            )
-            restarted = await self._restart()
-            if restarted is None:
+        try:
+            while True:
+                await self._route_until_death(incarnation)
+                self._incarnation = None
+                incarnation.close()
+                if self._status == "stopped":
+                    return
+                status = incarnation.process.returncode
+                _log.error("the engine process died with status %s; open requests: %d", status, len(self._generations))
+                self._status = "restarting"
+                self._generations.fail_all(
+                    "engine_unavailable", "the engine died while it worked on this request; send it again"
+                )
+                restarted = await self._restart()
+                if restarted is None:
+                    return
+                incarnation = restarted
+        finally:
+            if self._status != "stopped":
                 self._status = "failed"
-                return
-            incarnation = restarted
+            self._generations.fail_all("engine_unavailable", "the engine is gone")
 
     async def _restart(self) -> _Incarnation | None:
+        """Try until an engine is ready; None once the limit is reached."""
         while True:
             now = time.monotonic()
             while self._restarts and now - self._restarts[0] > _RESTART_PERIOD:
@@ -226,22 +249,33 @@ class ProcessEngine:
             self.restarts += 1
             try:
                 return await self._spawn()
-            except SwitchyardError as error:
-                _log.error("the engine did not restart: %s", error)
+            except Exception:  # whatever stops one try (no memory, no file descriptors) may have passed at the next
+                _log.exception("the engine did not restart")
 
     async def _route_until_death(self, incarnation: _Incarnation) -> None:
         died = asyncio.ensure_future(incarnation.process.wait())
+        self._heard = time.monotonic()
         while True:
             receive = asyncio.ensure_future(incarnation.events.recv())
-            await asyncio.wait({receive, died}, return_when=asyncio.FIRST_COMPLETED)
+            while not receive.done() and not died.done():
+                await asyncio.wait({receive, died}, timeout=_WATCH_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+                self._kill_if_stalled(incarnation.process)
             if not receive.done():
                 # What the process said before it died is still delivered.
                 await asyncio.wait({receive}, timeout=0.2)
             if not receive.done():
                 receive.cancel()
                 return
+            self._heard = time.monotonic()
             for event in self._decoder.decode(receive.result()):
                 self._generations.route(event)
+
+    def _kill_if_stalled(self, process: asyncio.subprocess.Process) -> None:
+        """An engine that has requests speaks with every step; a long silence means that it hangs."""
+        silent = time.monotonic() - self._heard
+        if len(self._generations) and silent > self._settings.engine_stall_timeout and process.returncode is None:
+            _log.error("the engine has said nothing for %.0f s although it has requests: killing it", silent)
+            process.kill()
 
 
 def _address(socket: zmq.asyncio.Socket) -> str:

@@ -54,7 +54,9 @@ class Scheduler:
         self._clock = clock
         self._sequences: dict[str, Sequence] = {}
         self._running: list[Sequence] = []
+        self._preempted: list[Sequence] = []
         self._pinned: set[Sequence] = set()
+        self._settled_at = clock()
         self._step_seconds = 0.0  # an upper envelope: what the next step may well take
         self.waiting = WaitingQueues()
         self.preemptions = 0
@@ -65,6 +67,11 @@ class Scheduler:
     def running(self) -> int:
         """Sequences that hold a row."""
         return len(self._running)
+
+    @property
+    def rowless(self) -> int:
+        """Sequences that hold no row: those that wait for their first and those that were preempted."""
+        return len(self.waiting) + len(self._preempted)
 
     @property
     def has_work(self) -> bool:
@@ -85,7 +92,7 @@ class Scheduler:
         now = self._clock()
         blocked = self._settle_adapters(now)
         planned, preempted = self._continue_running()
-        if not preempted:
+        if not preempted and self._resume(planned):
             self._admit(planned, now, blocked)
         if not planned:
             return None
@@ -113,6 +120,8 @@ class Scheduler:
         if sequence in self._running:
             self._running.remove(sequence)
             self._kv.release(sequence.blocks)
+        elif sequence in self._preempted:
+            self._preempted.remove(sequence)
         else:
             self.waiting.remove(sequence)
         self._unpin(sequence)
@@ -125,6 +134,7 @@ class Scheduler:
         """Raise AssertionError if anything of an ended sequence is still held."""
         assert not self._sequences
         assert not self._running
+        assert not self._preempted
         assert not self._pinned
         assert not len(self.waiting)
         assert not self._kv.used
@@ -136,21 +146,25 @@ class Scheduler:
 
     def _settle_adapters(self, now: float) -> AdapterQueue | None:
         """Move loads on, let the base answer for what cannot load, and return the group that lacks device space."""
+        elapsed, self._settled_at = now - self._settled_at, now
+        row_is_free = len(self._running) < self._limits.max_rows
         queues = [queue for queue in self.waiting.by_age() if queue.adapter is not None]
         blocked = self._residency.settle(queue.adapter for queue in queues if queue.adapter is not None)
         for queue in queues:
-            assert queue.digest is not None
-            if self._residency.is_resident(queue.digest):
+            assert queue.adapter is not None
+            if self._residency.is_resident(queue.adapter.digest):
                 continue
-            failure = self._residency.failure(queue.digest)
+            failure = self._residency.failure(queue.adapter.digest)
             for sequence in list(queue.sequences):
+                if row_is_free:
+                    sequence.adapter_wait += min(elapsed, now - sequence.arrived)
                 if failure is not None:
                     self._fall_back(sequence, failure)
-                elif now - sequence.arrived >= self._limits.adapter_wait_timeout:
-                    waited = f"{sequence.adapter.name} was not on the device within " if sequence.adapter else ""
-                    self._fall_back(
-                        sequence, LoadFailure("timeout", f"{waited}{self._limits.adapter_wait_timeout:g} s")
+                elif sequence.adapter_wait >= self._limits.adapter_wait_timeout:
+                    detail = (
+                        f"{queue.adapter.name} was not on the device within {self._limits.adapter_wait_timeout:g} s"
                     )
+                    self._fall_back(sequence, LoadFailure("timeout", detail))
         return next((queue for queue in queues if queue.sequences and queue.digest == blocked), None)
 
     def _fall_back(self, sequence: Sequence, failure: LoadFailure) -> None:
@@ -182,76 +196,96 @@ class Scheduler:
         return planned, self.preemptions > before
 
     def _extend(self, sequence: Sequence, planned: dict[Sequence, int]) -> bool:
-        """Give a decoding sequence the block of its next token, at the cost of the latest admitted if need be."""
+        """Give a decoding sequence the block of its next token, at the cost of the youngest row if need be."""
         while sequence in self._running:
             missing = self._kv.blocks_for(sequence.computed + 1) - len(sequence.blocks)
             blocks = self._kv.allocate(max(0, missing))
             if blocks is not None:
                 sequence.blocks.extend(blocks)
                 return True
-            victim = self._running[-1]
+            victim = max(self._running, key=lambda running: running.arrived)
             self._preempt(victim)
             planned.pop(victim, None)
         return False
 
     def _preempt(self, sequence: Sequence) -> None:
-        """Back to waiting, to be computed anew; the adapter stays pinned, since a started answer cannot change it."""
+        """Take a row back, to be computed anew; the adapter stays pinned, since a started answer cannot change it."""
         self._running.remove(sequence)
         self._kv.release(sequence.blocks)
         sequence.blocks = []
         sequence.computed = 0
         self.preemptions += 1
-        self.waiting.add(sequence)
+        self._preempted.append(sequence)
+
+    def _resume(self, planned: dict[Sequence, int]) -> bool:
+        """Give preempted sequences their rows back, the oldest first; False while one still lacks room."""
+        for sequence in sorted(self._preempted, key=lambda preempted: preempted.arrived):
+            budget = self._token_budget(planned)
+            if len(self._running) >= self._limits.max_rows or budget <= 0 or not self._take_row(sequence):
+                return False
+            self._preempted.remove(sequence)
+            planned[sequence] = min(sequence.pending, budget)
+        return True
 
     def _admit(self, planned: dict[Sequence, int], now: float, blocked: AdapterQueue | None) -> None:
         """Admit waiting groups, the oldest first, while rows, tokens and blocks last."""
-        budget = self._limits.max_batch_tokens - sum(planned.values())
         busy = bool(self._running)
+        draining = self._draining(blocked, now)
         for queue in self.waiting.by_age():
-            if len(self._running) >= self._limits.max_rows or budget <= 0:
-                return
-            if self._must_wait(queue, now, busy=busy, blocked=blocked):
+            queue.account_hold(now)
+            if len(self._running) >= self._limits.max_rows or self._token_budget(planned) <= 0:
                 continue
-            held, opened, size = now - (queue.held_since or now), queue.opened, 0
-            queue.held_since = None
-            for sequence in queue.sequences[: self._limits.max_group]:
-                if len(self._running) >= self._limits.max_rows or budget <= 0 or not self._start(sequence):
-                    break
-                planned[sequence] = min(sequence.pending, budget)
-                budget -= planned[sequence]
-                size += 1
-            if not size:
+            if queue.digest is not None and not self._residency.is_resident(queue.digest):
+                continue
+            if blocked is not None and queue.digest in draining and queue.opened > blocked.opened:
+                continue
+            if busy and self._window_is_open(queue, now):
+                queue.hold(now)
+            elif not self._admit_group(queue, planned, now):
                 return
-            self._emit(
-                GroupReport(digest=queue.digest, size=size, held_seconds=held, waited_seconds=max(0.0, now - opened))
-            )
 
-    def _must_wait(self, queue: AdapterQueue, now: float, *, busy: bool, blocked: AdapterQueue | None) -> bool:
-        """Is it too early for this group, although a row is free?"""
-        if queue.digest is not None and not self._residency.is_resident(queue.digest):
-            return True
-        if (
-            blocked is not None
-            and queue.opened > blocked.opened
-            and queue.digest is not None
-            and now - blocked.opened > self._limits.space_patience
-        ):
-            return True
-        if not busy or len(queue) >= self._limits.max_group:
-            return False
-        if now + self._step_seconds >= queue.opened + self._limits.window:
-            return False
-        queue.held_since = queue.held_since or now
-        return True
+    def _admit_group(self, queue: AdapterQueue, planned: dict[Sequence, int], now: float) -> bool:
+        """Start the sequences of one group; False when blocks lack for the first, so that none overtakes it."""
+        held, opened, size = queue.held_seconds, queue.opened, 0
+        for sequence in queue.sequences[: self._limits.max_group]:
+            budget = self._token_budget(planned)
+            if len(self._running) >= self._limits.max_rows or budget <= 0 or not self._take_row(sequence):
+                break
+            self.waiting.remove(sequence)
+            self._announce(sequence)
+            planned[sequence] = min(sequence.pending, budget)
+            size += 1
+        if size:
+            self._emit(GroupReport(digest=queue.digest, size=size, held_seconds=held, waited_seconds=now - opened))
+            queue.held_seconds = 0.0
+        return size > 0
 
-    def _start(self, sequence: Sequence) -> bool:
-        """Give a waiting sequence its row, the blocks of all its tokens and its pin; False when blocks lack."""
+    def _token_budget(self, planned: dict[Sequence, int]) -> int:
+        """Tokens that the step can still take."""
+        return self._limits.max_batch_tokens - sum(planned.values())
+
+    def _draining(self, blocked: AdapterQueue | None, now: float) -> set[str]:
+        """The adapters that must make place for a group that lacks device space, once it has been patient."""
+        if blocked is None or blocked.digest is None or now - blocked.opened <= self._limits.space_patience:
+            return set()
+        return self._residency.to_drain_for(blocked.digest)
+
+    def _window_is_open(self, queue: AdapterQueue, now: float) -> bool:
+        """Would the group still be within its window at the next step?"""
+        if len(queue) >= self._limits.max_group:
+            return False
+        return now + self._step_seconds < queue.opened + self._limits.window
+
+    def _take_row(self, sequence: Sequence) -> bool:
+        """Give a sequence a row, the blocks of all its tokens and its pin; False, and no change, when blocks lack.
+
+        Beside running rows one block for each is left free, so that they need not be preempted right away.
+        """
         full = (len(sequence.tokens) - 1) // self._kv.block_size
         cached = self._kv.match(sequence.block_hashes(self._kv.block_size)[:full])
         missing = self._kv.blocks_for(len(sequence.tokens)) - len(cached)
-        if missing > self._kv.available - self._kv.matched_reusable(cached):
+        if missing + len(self._running) > self._kv.available - self._kv.matched_reusable(cached):
             return False
-        self.waiting.remove(sequence)
         self._kv.share(cached)
         blocks = self._kv.allocate(missing)
         assert blocks is not None
@@ -261,11 +295,10 @@ class Scheduler:
         if sequence.digest is not None and sequence not in self._pinned:
             self._residency.pin(sequence.digest)
             self._pinned.add(sequence)
-        if not sequence.started:
-            self._announce(sequence)
         return True
 
     def _announce(self, sequence: Sequence) -> None:
+        """Say that a sequence runs, on what, and how much of its prompt was cached."""
         sequence.started = True
         self.prefix_lookup_tokens += len(sequence.tokens)
         self.prefix_hit_tokens += sequence.computed

@@ -13,6 +13,7 @@ class Sequence:
     """The mutable state of one request; only the engine thread touches it.
 
     `tokens` is the prompt and what was generated; the KV of the first `computed` of them lies in `blocks`.
+    `adapter_wait` counts the seconds in which a row was free and only the adapter was missing.
     `adapter` is what will answer: it becomes None when the request falls back to the base.
     """
 
@@ -23,6 +24,7 @@ class Sequence:
     computed: int = 0
     blocks: list[int] = field(default_factory=list)
     started: bool = False
+    adapter_wait: float = 0.0
     failure: LoadFailure | None = None
     finished: FinishReason | None = None
     rng: random.Random = field(init=False)

@@ -7,15 +7,16 @@ same code is the engine on CUDA, the portable path on CPU and the oracle of fast
 import inspect
 
 import torch
-from bitsandbytes.nn.modules import Linear4bit
 from torch import nn
 from transformers import PreTrainedModel
 
 from server.adapters.adapter_linear import AdapterBatch, AdapterLinear, Segment
+from server.adapters.normal_form import NormalForm
 from server.engine.batch import Batch, Row
 from server.engine.paged_attention import ATTENTION_NAME, PagedKV, plan_attention, register_paged_attention
 from server.errors import BaseModelError
 from server.kernels.dequantized_linear import DequantizedLinear
+from server.kernels.quantised_linear import Linear4bit
 
 _PROBE_TOKENS = 12
 
@@ -42,6 +43,15 @@ class TransformersRunner:
         self._wrap_linears(exact)
         self._attach_cache()
         self._check_attention_interface()
+
+    @property
+    def kv_bytes_per_token(self) -> int:
+        """Bytes of one token's keys and values; see `Runner`."""
+        return self.paged_kv.bytes_per_token
+
+    def place(self, form: NormalForm) -> NormalForm:
+        """The form on the model's device; see `Runner`."""
+        return form.to(self.device, self.model.dtype)
 
     def allocate(self, num_blocks: int, block_size: int) -> None:
         """Reserve the KV cache; blocks are `block_size` tokens."""

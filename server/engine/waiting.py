@@ -13,7 +13,8 @@ class AdapterQueue:
     def __init__(self, adapter: AdapterVersion | None) -> None:
         self.adapter = adapter
         self.sequences: list[Sequence] = []
-        self.held_since: float | None = None
+        self.held_seconds = 0.0
+        self._held_at: float | None = None
 
     @property
     def digest(self) -> str | None:
@@ -24,12 +25,22 @@ class AdapterQueue:
         """When the same-adapter window opened: the arrival of the first sequence."""
         return self.sequences[0].arrived
 
+    def hold(self, now: float) -> None:
+        """The window holds the group back in the step that begins now, although a row is free."""
+        self._held_at = now
+
+    def account_hold(self, now: float) -> None:
+        """Add the last step's time to `held_seconds` if the window held the group back then."""
+        if self._held_at is not None:
+            self.held_seconds += now - self._held_at
+            self._held_at = None
+
     def __len__(self) -> int:
         return len(self.sequences)
 
 
 class WaitingQueues:
-    """All queues. Preempted and fallen-back sequences keep the place that their arrival gave them."""
+    """All queues. Sequences that fell back keep the place that their arrival gave them."""
 
     def __init__(self) -> None:
         self._queues: dict[str | None, AdapterQueue] = {}

@@ -1,10 +1,10 @@
 """The reference 4-bit linear: weights are dequantised for each call and multiplied in the activations' dtype."""
 
 import torch
-from bitsandbytes.functional import dequantize_4bit
-from bitsandbytes.nn.modules import Linear4bit
 from torch import nn
 from torch.nn.functional import linear
+
+from server.kernels.quantised_linear import Linear4bit, dequantize_4bit
 
 
 class DequantizedLinear(nn.Module):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from adapters_store.errors import InvalidAdapter
-from server.adapters.formats import read_adapter
+from tests.adapters.peft_directory import read_directory
 from tests.adapters_store.hand_made import BASE, CONFIG, DOWN, QUERY, from_array, lora_tensors, write_adapter
 
 
@@ -17,14 +17,14 @@ def test_a_lora_directory_becomes_a_form_in_fp32_on_the_cpu(tmp_path: Path) -> N
         key: from_array("F16", np.frombuffer(tensor.data, "<f4").reshape(tensor.shape).astype("<f2"))
         for key, tensor in lora_tensors().items()
     }
-    form = read_adapter(write_adapter(tmp_path, tensors=half), BASE.modules)
+    form = read_directory(write_adapter(tmp_path, tensors=half), BASE.modules)
     assert set(form.linears) == {QUERY, DOWN}
     for linear in form.linears.values():
         assert {(tensor.dtype, tensor.device.type) for tensor in linear.tensors()} == {(torch.float32, "cpu")}
 
 
 def test_the_form_does_not_change_with_the_file(tmp_path: Path) -> None:
-    form = read_adapter(write_adapter(tmp_path), BASE.modules)
+    form = read_directory(write_adapter(tmp_path), BASE.modules)
     before = [tensor.clone() for linear in form.linears.values() for tensor in linear.tensors()]
     weights = tmp_path / "adapter_model.safetensors"
     with weights.open("r+b") as file:
@@ -38,18 +38,18 @@ def test_another_method_is_refused_and_the_message_names_it_and_the_known_ones(
     tmp_path: Path, method: str | None
 ) -> None:
     with pytest.raises(InvalidAdapter, match=rf"{method}' is not served; known: LORA") as caught:
-        read_adapter(write_adapter(tmp_path, config={"peft_type": method}), BASE.modules)
+        read_directory(write_adapter(tmp_path, config={"peft_type": method}), BASE.modules)
     assert caught.value.param == "peft_type"
 
 
 def test_a_configuration_without_a_method_is_refused(tmp_path: Path) -> None:
     config = json.dumps({name: value for name, value in CONFIG.items() if name != "peft_type"})
     with pytest.raises(InvalidAdapter, match="not served"):
-        read_adapter(write_adapter(tmp_path, config=config.encode()), BASE.modules)
+        read_directory(write_adapter(tmp_path, config=config.encode()), BASE.modules)
 
 
 @pytest.mark.parametrize("text", ["[]", "3", '"LORA"', "null"])
 def test_a_configuration_that_is_no_object_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(InvalidAdapter, match="no JSON object") as caught:
-        read_adapter(write_adapter(tmp_path, config=text.encode()), BASE.modules)
+        read_directory(write_adapter(tmp_path, config=text.encode()), BASE.modules)
     assert caught.value.param == "adapter_config.json"

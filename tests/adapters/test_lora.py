@@ -17,10 +17,10 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 
 from adapters_store.errors import InvalidAdapter
-from server.adapters.formats import read_adapter
 from server.adapters.lora import read_lora
 from server.adapters.normal_form import NormalForm
 from server.engine.base_model import linear_modules
+from tests.adapters.peft_directory import read_directory
 from tests.tiny_models import write_tiny_model
 
 MODULES = {"layers.0.proj": (6, 4), "layers.1.proj": (4, 6)}
@@ -91,7 +91,7 @@ def product(form: NormalForm, module: str) -> torch.Tensor:
 def test_b_times_a_is_what_peft_adds_to_the_weight(base: nn.Module, config: dict[str, Any]) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         directory = saved(base, Path(scratch), config)
-        form = read_adapter(directory, linear_modules(base))
+        form = read_directory(directory, linear_modules(base))
         deltas = dict(peft_deltas(base, directory))
     assert set(form.linears) == set(deltas) != set()
     for module, delta in deltas.items():
@@ -101,7 +101,7 @@ def test_b_times_a_is_what_peft_adds_to_the_weight(base: nn.Module, config: dict
 
 def test_the_form_has_the_true_rank_of_each_module_and_nothing_but_factors(base: nn.Module, tmp_path: Path) -> None:
     config = {"r": 8, "target_modules": ["q_proj", "v_proj"], "rank_pattern": {"v_proj": 3}}
-    form = read_adapter(saved(base, tmp_path, config), linear_modules(base))
+    form = read_directory(saved(base, tmp_path, config), linear_modules(base))
     for name, linear in form.linears.items():
         assert linear.a is not None
         assert linear.a.shape[0] == (3 if name.endswith("v_proj") else 8)

@@ -17,8 +17,8 @@ from server.config import default_cache_dir
 from server.engine import base_cache, base_model
 from server.engine.base_model import PreparedBase, linear_modules, load_base, prepare_base
 from server.engine.base_source import Quantization
-from server.engine.quantised_linear import Linear4bit, Params4bit, optional_kernel_silenced
 from server.errors import BaseModelError
+from server.kernels.quantised_linear import Linear4bit, Params4bit, optional_kernel_silenced
 from tests.engine.tiny_gguf import write_tiny_gguf
 from tests.tiny_models import CONFIGS, write_tiny_model
 

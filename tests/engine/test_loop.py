@@ -11,7 +11,7 @@ import torch
 from server.config import Settings
 from server.engine.batch import Batch
 from server.engine.in_process import InProcessEngine
-from server.engine.messages import EngineState, Report, StepReport, Tokens
+from server.engine.messages import EngineState, LoadReport, Report, StepReport, Tokens
 from tests.lora_adapters import write_lora
 from tests.running_engine import Answer, answer, answers, running, submit, version
 from tests.tiny_models import write_tiny_model
@@ -106,7 +106,7 @@ def test_a_cancelled_request_frees_its_row_at_the_next_step(run: Callable[..., l
     assert len([report for report in reports if isinstance(report, StepReport)]) < 100
 
 
-def test_a_failing_step_ends_its_own_requests_and_no_others(
+def test_a_failing_step_ends_the_request_that_caused_it_and_no_neighbour(
     run: Callable[..., list[Report]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def scenario(engine: InProcessEngine) -> None:
@@ -120,7 +120,9 @@ def test_a_failing_step_ends_its_own_requests_and_no_others(
 
         monkeypatch.setattr(runner, "run", failing)
         before = await answer(engine, submit(range(10)))
-        broken = await answer(engine, submit([99, 1, 2]))
+        neighbours = [submit(range(10)) for _ in range(3)]
+        *beside, broken = await answers(engine, [*neighbours, submit([99, 1, 2])])
+        assert [near.tokens for near in beside] == [before.tokens] * 3
         assert broken.failed is not None
         assert broken.failed.code == "engine_failed"
         assert "RuntimeError" in broken.failed.message
@@ -174,3 +176,20 @@ def test_an_adapter_that_overflows_fails_its_own_requests_and_no_others(
         assert fine.tokens == alone.tokens
 
     run(scenario)
+
+
+def test_a_broken_version_is_loaded_once_for_many_requests(
+    run: Callable[..., list[Report]], base: Path, tmp_path: Path
+) -> None:
+    broken = version(write_lora(base, tmp_path / "broken", seed=1))
+    (tmp_path / "broken" / "adapter_model.safetensors").write_bytes(b"not what was published")
+
+    async def scenario(engine: InProcessEngine) -> None:
+        first = await answer(engine, submit(range(10), broken))
+        assert first.started is not None
+        assert first.started.fallback == "checksum_mismatch"
+        for _ in range(10):
+            await answer(engine, submit(range(10), broken, max_tokens=1))
+
+    loads = [report for report in run(scenario) if isinstance(report, LoadReport)]
+    assert [load.failure for load in loads] == ["checksum_mismatch"]

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from server.config import Settings
-from server.engine.messages import EngineState, Report, Tokens
+from server.engine.messages import EngineState, Failed, Report, Tokens
 from server.engine.remote import ProcessEngine
 from server.errors import BaseModelError, ConfigurationError, EngineUnavailable
 from tests.lora_adapters import write_lora
@@ -107,6 +107,61 @@ def test_gives_up_after_the_restart_limit(base: Path, tmp_path: Path) -> None:
             assert engine.process_id is not None
             os.kill(engine.process_id, signal.SIGKILL)
             await until(lambda: engine.status == "failed")
+
+    asyncio.run(scenario())
+
+
+def test_a_hung_engine_is_killed_and_started_again(base: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        settings = settings_for(base, tmp_path).model_copy(update={"engine_stall_timeout": 3.0, "adapter_wait_timeout": 2.0})
+        async with process_engine(settings) as engine:
+            assert engine.process_id is not None
+            os.kill(engine.process_id, signal.SIGSTOP)
+            hung = await answer(engine, submit(range(10)))
+            assert hung.failed is not None
+            assert hung.failed.code == "engine_unavailable"
+            await until(lambda: engine.status == "ready")
+            assert len((await answer(engine, submit(range(10)))).tokens) == 8
+
+    asyncio.run(scenario())
+
+
+def test_a_signal_to_the_whole_group_leaves_the_engine_to_its_parent(base: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with process_engine(settings_for(base, tmp_path)) as engine:
+            assert engine.process_id is not None
+            os.kill(engine.process_id, signal.SIGTERM)
+            os.kill(engine.process_id, signal.SIGINT)
+            assert len((await answer(engine, submit(range(10)))).tokens) == 8
+            assert engine.restarts == 0
+
+    asyncio.run(scenario())
+
+
+def test_stopping_just_after_the_engine_died_ends_every_request(base: Path, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        engine = ProcessEngine(settings_for(base, tmp_path))
+        await engine.start()
+        generation = engine.submit(submit(range(10), max_tokens=400))
+        assert engine.process_id is not None
+        os.kill(engine.process_id, signal.SIGKILL)
+        await engine.stop()
+        events = [event async for event in generation]
+        assert isinstance(events[-1], Failed)
+        assert engine.status == "stopped"
+
+    asyncio.run(scenario())
+
+
+def test_a_module_of_the_working_directory_does_not_run_in_the_engine(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "server.py").write_text("raise SystemExit('the wrong server')")
+    monkeypatch.chdir(tmp_path)
+
+    async def scenario() -> None:
+        async with process_engine(settings_for(base, tmp_path)) as engine:
+            assert len((await answer(engine, submit(range(10)))).tokens) == 8
 
     asyncio.run(scenario())
 

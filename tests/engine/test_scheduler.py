@@ -223,6 +223,66 @@ def test_a_resident_adapter_with_endless_company_gives_its_space_up_in_the_end()
     assert waiting.started
 
 
+def test_a_preempted_row_is_resumed_although_an_older_group_waits_for_its_space() -> None:
+    loader = ScriptedLoader()
+    simulation = Simulation(loader=loader, device_adapters=1, blocks=10, rows=4, step_seconds=0.050)
+    older = simulation.arrive(A, tokens=4)
+    simulation.arrive(prompt=8, tokens=20)
+    simulation.now += 0.01
+    younger = simulation.arrive(B, prompt=8, tokens=20)
+    simulation.step()
+    loader.end(B.digest, form_of(ADAPTER_BYTES))
+    simulation.step()
+    loader.end(A.digest, form_of(ADAPTER_BYTES))
+    began = simulation.now
+    simulation.run()
+    assert simulation.scheduler.preemptions > 0
+    assert (older.digest, younger.digest) == (A.digest, B.digest)
+    assert simulation.now - began < 10
+
+
+def test_waiting_for_a_row_is_not_waiting_for_an_adapter() -> None:
+    simulation = Simulation(rows=1, device_adapters=1, timeout=1.0, step_seconds=0.5)
+    simulation.arrive(A, tokens=20)
+    simulation.step()
+    simulation.arrive(B, tokens=2)
+    simulation.run()
+    assert [started.fallback for started in simulation.seen(Started)] == [None, None]
+
+
+def test_other_adapters_run_on_while_one_is_drained_for_an_older_group() -> None:
+    simulation = Simulation(rows=8, device_adapters=2, timeout=60, step_seconds=0.5, max_group=1)
+    resident(simulation, "a", "b")
+    simulation.arrive(A, tokens=40)
+    simulation.arrive(A, tokens=40)
+    simulation.arrive(B, tokens=12)
+    simulation.step()
+    waiting = simulation.arrive(C, tokens=2)
+    for _ in range(4):
+        simulation.step()
+    simulation.now += 0.01
+    joining, drained = simulation.arrive(A, tokens=2), simulation.arrive(B, tokens=2)
+    simulation.step()
+    simulation.step()
+    assert joining.started
+    assert not drained.started
+    simulation.run()
+    assert waiting.digest == C.digest
+
+
+def test_time_without_a_free_row_is_not_held_by_the_window() -> None:
+    simulation = Simulation(rows=2, window=0.050, step_seconds=0.002)
+    resident(simulation, "a")
+    simulation.arrive(tokens=3)
+    simulation.step()
+    simulation.arrive(A, tokens=2)
+    simulation.step()
+    for _ in range(2):
+        simulation.arrive(prompt=4, tokens=100)
+    simulation.run(limit=4000)
+    assert all(group.held_seconds <= 0.050 for group in simulation.seen(GroupReport))
+
+
 def test_a_group_waits_in_order_when_blocks_are_short() -> None:
     simulation = Simulation(blocks=10, rows=8)
     simulation.arrive(prompt=20, tokens=4)

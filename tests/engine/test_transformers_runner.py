@@ -23,10 +23,10 @@ from server.adapters.normal_form import LinearForm, NormalForm
 from server.engine.base_model import linear_modules
 from server.engine.batch import Batch, Row
 from server.engine.paged_attention import ATTENTION_NAME, register_paged_attention
-from server.engine.quantised_linear import Linear4bit
 from server.engine.transformers_runner import TransformersRunner
 from server.errors import BaseModelError
 from server.kernels.dequantized_linear import DequantizedLinear
+from server.kernels.quantised_linear import Linear4bit
 from tests.engine.hand_made import sequence
 
 VOCABULARY = 99

@@ -8,7 +8,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-__all__ = ["Linear4bit", "Params4bit", "optional_kernel_silenced"]
+__all__ = ["Linear4bit", "Params4bit", "dequantize_4bit", "optional_kernel_silenced"]
 
 
 @contextmanager
@@ -27,4 +27,5 @@ def _is_not_optional_kernel(record: logging.LogRecord) -> bool:
 
 
 with optional_kernel_silenced():
+    from bitsandbytes.functional import dequantize_4bit
     from bitsandbytes.nn import Linear4bit, Params4bit  # type: ignore[attr-defined]
