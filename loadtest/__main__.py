@@ -16,11 +16,13 @@ from loadtest.adapters import published_adapters, random_adapters
 from loadtest.measurement import WarmUpError, http_client, measure
 from loadtest.report import Level, Report
 from loadtest.served_adapters import UnsuitableServerError, served_adapters
-from loadtest.server import ServerStartError, end_of, running_server
 from loadtest.subject import machine
 from loadtest.workload import Workload
+from server.commands.server_process import ServerProcess
 
-FAILURES = (WarmUpError, UnsuitableServerError, ServerStartError, SwitchyardError, httpx.HTTPError)
+# The first start of a base on a machine fetches and quantises it.
+READY_SECONDS = 900.0
+FAILURES = (WarmUpError, UnsuitableServerError, SwitchyardError, httpx.HTTPError)
 
 app = typer.Typer(
     help="Load a server with chat completions over many adapters, and report throughput and latency.",
@@ -89,13 +91,13 @@ def baseline(
         store, log = Path(scratch) / "store", Path(scratch) / "server.log"
         try:
             stderr.print(f"Starting a server for {base}; its first start here fetches and quantises the base")
-            with running_server(base, store, log, flags=context.args) as url:
+            with ServerProcess(["--base", base, "--store", str(store), *context.args], log=log) as server:
+                server.wait_until_ready(READY_SECONDS)
                 stderr.print(f"Publishing {adapters} random adapters")
                 digests = published_adapters(store, random_adapters(adapters, seed))
                 workload = Workload(tuple(digests), requests, max_tokens, zipf, seed)
-                measured = asyncio.run(_load(url, workload, levels, digests))
+                measured = asyncio.run(_load(server.url, workload, levels, digests))
         except FAILURES as error:
-            stderr.print(end_of(log), markup=False, highlight=False, style="dim")
             raise _failure(error) from error
     _conclude(_report({"base": base, "server_flags": context.args}, workload, measured), out, as_json=as_json)
 

@@ -1,6 +1,7 @@
 """Metric labels for adapters: a bounded set, however many adapters there are."""
 
-BASE = "base"
+from adapters_store.names import BASE_NAME
+
 OTHER = "other"
 
 
@@ -17,7 +18,7 @@ class AdapterLabels:
 
     def of(self, name: str) -> str:
         """The label of an adapter name."""
-        if name == BASE or name in self._named:
+        if name == BASE_NAME or name in self._named:
             return name
         if len(self._named) >= self._limit:
             return OTHER

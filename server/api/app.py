@@ -55,6 +55,7 @@ def create_app(
             with contextlib.suppress(asyncio.CancelledError):
                 await running
             await engine.stop()
+            context.writes.shutdown(wait=False, cancel_futures=True)
 
     app = FastAPI(
         title="Switchyard",
@@ -68,7 +69,7 @@ def create_app(
     for routes in (generation, models, adapters, operations):
         app.include_router(routes.router)
     install_error_handlers(app)
-    app.add_middleware(Boundary, api_key=settings.api_key, metrics=metrics.requests)
+    app.add_middleware(Boundary, settings=settings, metrics=metrics.requests)
     return app
 
 

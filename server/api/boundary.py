@@ -1,4 +1,4 @@
-"""The outermost layer of every request: its id, its key, its count, and the answer when all else fails."""
+"""The outermost layer of every request: its id, its right to be here, its count, and the answer when all else fails."""
 
 import hmac
 import logging
@@ -7,15 +7,16 @@ import uuid
 from collections.abc import MutableMapping
 from typing import Any
 
-from pydantic import SecretStr
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.api.errors import error_response, internal_error_response
+from server.api.loopback import LoopbackGuard
 from server.api.request_id import request_id
 from server.api.request_metrics import RequestMetrics
-from server.errors import AuthenticationFailed
+from server.config import Settings
+from server.errors import AuthenticationFailed, SwitchyardError
 
 logger = logging.getLogger(__name__)
 
@@ -26,11 +27,15 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"
 
 
 class Boundary:
-    """ASGI middleware. A request's own `x-request-id` is kept when it is a plain word, else one is made."""
+    """ASGI middleware. A request's own `x-request-id` is kept when it is a plain word, else one is made.
 
-    def __init__(self, app: ASGIApp, *, api_key: SecretStr | None, metrics: RequestMetrics) -> None:
+    With a key set, requests must have it; without one, they must come from this machine.
+    """
+
+    def __init__(self, app: ASGIApp, *, settings: Settings, metrics: RequestMetrics) -> None:
         self._app = app
-        self._key = api_key.get_secret_value().encode() if api_key is not None else b""
+        self._key = settings.api_key.get_secret_value().encode() if settings.api_key is not None else b""
+        self._loopback = LoopbackGuard(settings.host)
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -65,11 +70,18 @@ class Boundary:
             ).inc()
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if self._key and scope["path"] not in _OPEN_PATHS and not self._has_key(Headers(scope=scope)):
-            error = AuthenticationFailed("a valid API key is required: send it as `Authorization: Bearer …`")
+        try:
+            self._admit(scope["path"], Headers(scope=scope))
+        except SwitchyardError as error:
             await error_response(error)(scope, receive, send)
-        else:
-            await self._app(scope, receive, send)
+            return
+        await self._app(scope, receive, send)
+
+    def _admit(self, path: str, headers: Headers) -> None:
+        if not self._key:
+            self._loopback.check(headers)
+        elif path not in _OPEN_PATHS and not self._has_key(headers):
+            raise AuthenticationFailed("a valid API key is required: send it as `Authorization: Bearer …`")
 
     def _has_key(self, headers: Headers) -> bool:
         kind, _, key = headers.get("authorization", "").partition(" ")

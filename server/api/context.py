@@ -2,9 +2,12 @@
 
 import asyncio
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ParamSpec, TypeVar
 
 from fastapi import Depends, Request
 
@@ -19,6 +22,14 @@ from server.engine.messages import ModelInfo
 from server.errors import EngineUnavailable, SwitchyardError
 
 _MOST_UPLOADS = 4
+_WRITERS = 2
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def _writers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_WRITERS, thread_name_prefix="store-write")
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,7 @@ class ServedModel:
         return cls(
             name=name,
             info=info,
-            description=BaseDescription(name=info.name, architecture=info.architecture, modules=info.modules),
+            description=BaseDescription(name=info.base_name, architecture=info.architecture, modules=info.modules),
             tokenization=Tokenization.load(Path(info.directory)),
             admission=Admission(info.max_rows + settings.max_queue),
             names=ModelNames(store, name),
@@ -57,7 +68,7 @@ class Context:
     """The parts of one application.
 
     `model` is set when the engine is first ready, `failure` once it never will be (again). `uploads` bounds the
-    uploads on their way, `publishing` lets one at a time be checked and kept.
+    uploads on their way, `publishing` lets one at a time be checked and kept. `writes` runs what changes the store.
     """
 
     settings: Settings
@@ -68,6 +79,14 @@ class Context:
     failure: SwitchyardError | None = None
     uploads: Admission = field(default_factory=lambda: Admission(_MOST_UPLOADS))
     publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    writes: ThreadPoolExecutor = field(default_factory=_writers)
+
+    async def write(self, change: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run a change of the store in a thread.
+
+        Not in asyncio's own threads: a change may wait for another process's lock, and reads must not stand behind it.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self.writes, partial(change, *args, **kwargs))
 
     @property
     def is_ready(self) -> bool:

@@ -9,13 +9,14 @@ import anyio
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from adapters_store.names import BASE_NAME
 from server.api.admission import Place
 from server.api.answer_format import DONE, AnswerFormat
 from server.api.client_connection import ClientConnection
 from server.api.errors import error_object, internal_error_object
 from server.api.generated_text import GeneratedText
 from server.api.json_response import json_bytes
-from server.api.model_names import BASE, Target
+from server.api.model_names import Target
 from server.api.request_id import request_id
 from server.api.request_metrics import RequestRecord
 from server.engine.interface import Generation
@@ -131,6 +132,8 @@ class GenerationResponse(Response):
             if isinstance(event, Started):
                 self._delivery.record.started(event)
                 return event
+            if isinstance(event, Failed) and event.reason is not None:
+                self._delivery.record.refused(event.reason)
             _raise_failure(event)
         raise EngineFailed("the engine ended the request without an answer")
 
@@ -181,7 +184,7 @@ def _origin(target: Target, started: Started) -> dict[str, Any]:
     if started.fallback is not None:
         fallback = {"reason": started.fallback, "detail": started.detail}
     return {
-        "adapter": BASE if started.digest is None else target.name,
+        "adapter": BASE_NAME if started.digest is None else target.name,
         "digest": started.digest,
         "fallback": fallback,
         "cached_tokens": started.cached_tokens,
@@ -191,7 +194,7 @@ def _origin(target: Target, started: Started) -> dict[str, Any]:
 def _adapter_headers(origin: dict[str, Any]) -> list[tuple[bytes, bytes]]:
     headers = [
         (b"x-adapter-name", str(origin["adapter"]).encode("ascii")),
-        (b"x-adapter-digest", str(origin["digest"] or BASE).encode("ascii")),
+        (b"x-adapter-digest", str(origin["digest"] or BASE_NAME).encode("ascii")),
     ]
     if origin["fallback"] is not None:
         headers.append((b"x-adapter-fallback", str(origin["fallback"]["reason"]).encode("ascii")))

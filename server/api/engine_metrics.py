@@ -1,8 +1,10 @@
 """Metrics of the engine, from its reports."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from server.api.request_metrics import SECONDS
+from server.api.state_metrics import StateCollector
+from server.engine.interface import Engine
 from server.engine.messages import (
     FALLBACK_REASONS,
     EngineState,
@@ -38,11 +40,20 @@ class _RunningTotal:
 class EngineMetrics:
     """What the engine does, step by step, and what it holds."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
-        self.state: EngineState | None = None
+    def __init__(self, registry: CollectorRegistry, engine: Engine) -> None:
+        self._engine = engine
+        self._last_state: EngineState | None = None
+        self._restarts_at_state = 0
         self._steps(registry)
         self._residency(registry)
-        self._gauges(registry)
+        self._totals(registry)
+        registry.register(StateCollector(lambda: self.state))
+
+    @property
+    def state(self) -> EngineState | None:
+        """The last snapshot of the engine that is ready now; None where none is, or it has sent none."""
+        is_its_own = self._engine.restarts == self._restarts_at_state
+        return self._last_state if is_its_own and self._engine.status == "ready" else None
 
     def observe(self, report: Report) -> None:
         """Take one report of the engine."""
@@ -152,18 +163,7 @@ class EngineMetrics:
         for reason in ("capacity", "unload"):
             self._evictions.labels(reason)
 
-    def _gauges(self, registry: CollectorRegistry) -> None:
-        def gauge(name: str, text: str) -> Gauge:
-            return Gauge(name, text, registry=registry)
-
-        self._running = gauge("switchyard_requests_running", "Requests that have a row in the batch.")
-        self._waiting = gauge("switchyard_requests_waiting", "Requests that wait for a row or for their adapter.")
-        self._adapter_bytes = gauge("switchyard_adapter_bytes", "Bytes of the adapters on the device.")
-        self._adapter_budget = gauge("switchyard_adapter_budget_bytes", "Bytes that adapters may take on the device.")
-        self._resident = gauge("switchyard_adapters_resident", "Adapter versions on the device.")
-        self._pinned = gauge("switchyard_adapters_pinned", "Adapter versions on the device that running rows use.")
-        self._kv_used = gauge("switchyard_kv_blocks_used", "Blocks of the KV cache in use.")
-        self._kv_blocks = gauge("switchyard_kv_blocks", "Blocks of the KV cache in all.")
+    def _totals(self, registry: CollectorRegistry) -> None:
         self._prefix_hits = _RunningTotal(
             Counter("switchyard_prefix_hit_tokens", "Prompt tokens taken from the prefix cache.", registry=registry)
         )
@@ -199,15 +199,7 @@ class EngineMetrics:
             self._vllm_load_seconds.observe(report.seconds)
 
     def _on_state(self, state: EngineState) -> None:
-        self.state = state
-        self._running.set(state.running)
-        self._waiting.set(state.waiting)
-        self._adapter_bytes.set(state.adapter_bytes)
-        self._adapter_budget.set(state.adapter_budget_bytes)
-        self._resident.set(len(state.resident))
-        self._pinned.set(sum(adapter.pinned for adapter in state.resident))
-        self._kv_used.set(state.kv_blocks_used)
-        self._kv_blocks.set(state.kv_blocks_total)
+        self._last_state, self._restarts_at_state = state, self._engine.restarts
         self._prefix_hits.now(state.prefix_hit_tokens)
         self._prefix_lookups.now(state.prefix_lookup_tokens)
         self._preemptions.now(state.preemptions)

@@ -18,6 +18,36 @@ logger = logging.getLogger(__name__)
 _ENGINE_RETRY_AFTER = 5
 
 
+class UnsupportedMediaType(InvalidRequest):
+    """A JSON route was sent a body that is not declared as JSON."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class RequestTimeout(InvalidRequest):
+    """The client stopped in the middle of a request's body."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class ForbiddenHost(SwitchyardError):
+    """A server without a key was asked under a name that is not this machine's own."""
+
+    status = 403
+    type = "permission_error"
+    code = "forbidden_host"
+
+
+class ForbiddenOrigin(SwitchyardError):
+    """A web page from elsewhere asked a server without a key."""
+
+    status = 403
+    type = "permission_error"
+    code = "forbidden_origin"
+
+
 def error_object(error: SwitchyardError) -> dict[str, Any]:
     """`{"error": {message, type, param, code}}`."""
     return _object(error.message, error.type, error.param, error.code)
@@ -32,6 +62,8 @@ def error_response(error: SwitchyardError) -> Response:
         headers["retry-after"] = str(_ENGINE_RETRY_AFTER)
     elif isinstance(error, AuthenticationFailed):
         headers["www-authenticate"] = "Bearer"
+    elif isinstance(error, RequestTimeout):
+        headers["connection"] = "close"
     return json_response(error_object(error), status=error.status, headers=headers)
 
 

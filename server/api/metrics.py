@@ -53,7 +53,7 @@ class Metrics:
         self.registry = CollectorRegistry()
         labels = AdapterLabels(adapter_labels)
         self.requests = RequestMetrics(self.registry, labels)
-        self.engine = EngineMetrics(self.registry)
+        self.engine = EngineMetrics(self.registry, engine)
         self._model_name = ""
         self._max_adapters = 0
         self._base = Info("switchyard_base", "The resident base model.", registry=self.registry)

@@ -4,10 +4,8 @@ import asyncio
 from dataclasses import dataclass
 
 from adapters_store import AdapterStore, InvalidName, UnknownAdapter, Version, parse_model_name
-from adapters_store.names import AdapterRef
+from adapters_store.names import BASE_NAME, AdapterRef
 from server.engine.messages import AdapterVersion
-
-BASE = "base"
 
 
 @dataclass(frozen=True)
@@ -19,7 +17,7 @@ class Target:
     @property
     def name(self) -> str:
         """The adapter's name without selector, or `base`."""
-        return BASE if self.version is None else str(self.version.name)
+        return BASE_NAME if self.version is None else str(self.version.name)
 
     def as_engine_version(self) -> AdapterVersion | None:
         """The version as the engine is told of it."""
@@ -63,7 +61,7 @@ class ModelNames:
         name = parse_model_name(text.removeprefix(prefix))
         if text.startswith(prefix) and name.base is not None:
             raise InvalidName(f"{text[:96]!r} names two bases")
-        if name.base not in (None, BASE, self._served_name):
+        if name.base not in (None, BASE_NAME, self._served_name):
             raise InvalidName(
                 f"base {name.base[:96]!r} is not the one served here: write `base:` or `{self._served_name}:`, "
                 "or leave it out"

@@ -6,7 +6,7 @@ from time import monotonic
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from server.api.adapter_labels import AdapterLabels
-from server.engine.messages import FALLBACK_REASONS, Started
+from server.engine.messages import FALLBACK_REASONS, FallbackReason, Started
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0)
@@ -53,6 +53,12 @@ class RequestMetrics:
             ["reason"],
             registry=registry,
         )
+        self.refusals = Counter(
+            "switchyard_adapter_refusals",
+            "Requests that allowed no fallback and ended with an error in the place of their adapter, by reason.",
+            ["reason"],
+            registry=registry,
+        )
         self.queue_seconds = Histogram(
             "switchyard_queue_seconds",
             "Seconds from acceptance to the start of the prompt: queue, window and adapter load together.",
@@ -86,6 +92,7 @@ class RequestMetrics:
         )
         for reason in FALLBACK_REASONS:
             self.fallbacks.labels(reason)
+            self.refusals.labels(reason)
 
     def begin(self, adapter: str, prompt_tokens: int, model_name: str) -> "RequestRecord":
         """A request was handed to the engine."""
@@ -109,6 +116,10 @@ class RequestRecord:
         self._metrics.prompt_tokens.labels(self._label).inc(self._prompt_tokens)
         if event.fallback is not None:
             self._metrics.fallbacks.labels(event.fallback).inc()
+
+    def refused(self, reason: FallbackReason) -> None:
+        """The adapter could not be applied and the request allowed no fallback."""
+        self._metrics.refusals.labels(reason).inc()
 
     def first_token(self) -> None:
         """The first token has come."""

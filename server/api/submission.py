@@ -24,6 +24,17 @@ def check_token_ids(ids: Sequence[int], info: ModelInfo, param: str) -> None:
             )
 
 
+def check_encoded(ids: Sequence[int], info: ModelInfo, param: str) -> None:
+    """Raises InvalidRequest where the text of `param` became a token that only the tokenizer has."""
+    largest = max(ids, default=0)
+    if largest >= info.vocab_size:
+        raise InvalidRequest(
+            f"{param} holds the text of token {largest}, which the base model does not have: its token ids go from 0 "
+            f"to {info.vocab_size - 1}; leave that text out",
+            param=param,
+        )
+
+
 def token_limit(request: GenerationRequest, default: int | None, prompt: int, info: ModelInfo) -> int:
     """How many tokens to generate at most after a prompt of `prompt` tokens.
 
@@ -81,23 +92,25 @@ def submit(
         stop_token_ids=tuple(request.stop_token_ids),
         ignore_eos=request.ignore_eos,
     )
-    generation = context.engine.submit(
-        Submit(
-            request_id=uuid.uuid4().hex,
-            prompt=prompt,
-            sampling=sampling,
-            adapter=target.as_engine_version(),
-            fallback=request.fallback or context.settings.fallback,
-        )
+    command = Submit(
+        request_id=uuid.uuid4().hex,
+        prompt=prompt,
+        sampling=sampling,
+        adapter=target.as_engine_version(),
+        fallback=request.fallback or context.settings.fallback,
     )
+    text = GeneratedText(model.tokenization.tokenizer, prompt, request.stop)
+    record = context.metrics.requests.begin(target.name, len(prompt), model.name)
+    # Last, since whatever failed after it would leave the engine with a request that nobody reads.
+    generation = context.engine.submit(command)
     return GenerationResponse(
         Delivery(
             generation=generation,
             target=target,
             prompt_tokens=len(prompt),
-            text=GeneratedText(model.tokenization.tokenizer, prompt, request.stop),
+            text=text,
             format=answer,
-            record=context.metrics.requests.begin(target.name, len(prompt), model.name),
+            record=record,
             place=place,
             stream=request.stream,
             include_usage=request.include_usage,

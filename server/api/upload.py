@@ -118,6 +118,7 @@ async def received_adapter(request: Request, folder: Path, limit: int) -> AsyncI
 
     Raises:
         BodyTooLarge: as soon as more than `limit` bytes have come, or are announced.
+        RequestTimeout: the client stopped sending.
         InvalidRequest: the body is no multipart form, is cut off, or holds anything but an adapter's files.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))

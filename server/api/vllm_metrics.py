@@ -33,7 +33,7 @@ class VllmCollector(Collector):
         self._view = view
 
     def collect(self) -> Iterable[Metric]:
-        """All families; without samples as long as the engine has not reported."""
+        """All families; without samples where there is no state."""
         view = self._view()
         yield self._requests_info(view)
         yield self._loaded(view)

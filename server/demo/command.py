@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 
 from adapters_store import AdapterStore, Publication, parse_adapter_name
+from server.commands.server_process import ServerProcess
 from server.config import Settings
-from server.demo.base import BASE, is_prepared
-from server.demo.server_process import ServerProcess
+from server.demo.base import BASE, QUANTIZATION, is_prepared
 from server.errors import BaseModelError, ConfigurationError
 
 __all__ = ["ADAPTERS", "run_demo"]
@@ -52,7 +52,9 @@ def run_demo(*, cache_dir: Path, port: int, questions: int, json_output: bool) -
     folder.mkdir(parents=True, exist_ok=True)
     start = time.monotonic()
     store, log = folder / "store", folder / "server.log"
-    with ServerProcess(base=BASE, store=store, cache_dir=cache_dir, port=port, log=log) as server:
+    flags = ["--base", BASE, "--quantization", QUANTIZATION, "--port", str(port)]
+    flags += ["--store", str(store), "--cache-dir", str(cache_dir)]
+    with ServerProcess(flags, log=log) as server:
         with stderr.status(f"Starting the server (log: {log})"):
             server.wait_until_ready(_READY_SECONDS)
         ready_seconds = time.monotonic() - start

@@ -63,7 +63,7 @@ async def serving(
     app = create_app(settings(**fields), engine, bench.store)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-        async with httpx.AsyncClient(transport=transport, base_url="http://switchyard") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             if ready:
                 await until_ready(client)
             yield client

@@ -43,6 +43,7 @@ def model_info(directory: Path, **fields: Any) -> ModelInfo:
     """A base of the shape that hand-made adapters fit."""
     known: dict[str, Any] = {
         "name": BASE.name,
+        "base_name": BASE.name,
         "architecture": BASE.architecture,
         "directory": str(directory),
         "device": "cpu",

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -168,7 +169,7 @@ async def test_a_deleted_adapter_leaves_the_device(
     ],
 )
 async def test_an_unknown_adapter_is_404(client: httpx.AsyncClient, method: str, path: str) -> None:
-    response = await client.request(method, path, content=b"{}")
+    response = await client.request(method, path, json={})
     assert response.status_code == 404
     assert response.json()["error"]["code"] == "model_not_found"
 
@@ -289,7 +290,7 @@ async def test_a_client_that_leaves_in_the_middle_of_an_upload_leaves_nothing(be
     async with live(bench, bench.engine(saying([]))) as url:
         _, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
         writer.write(
-            b"PUT /v1/adapters/support HTTP/1.1\r\nHost: x\r\nContent-Length: 9999999\r\n"
+            b"PUT /v1/adapters/support HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\n"
             b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
             b'--x\r\nContent-Disposition: form-data; name="files"; filename="adapter_config.json"\r\n\r\n{'
         )
@@ -298,6 +299,66 @@ async def test_a_client_that_leaves_in_the_middle_of_an_upload_leaves_nothing(be
         writer.close()
         await until(lambda: nothing_is_left(bench.store))
     assert bench.store.list() == []
+
+
+@pytest.mark.parametrize(
+    ("name", "alias"), [("base", "latest"), ("acme/task", "latest"), ("support", "not an alias"), ("support", "")]
+)
+async def test_a_name_or_alias_that_cannot_be_published_is_refused_before_the_upload(
+    client: httpx.AsyncClient, name: str, alias: str
+) -> None:
+    asked = False
+
+    async def body() -> AsyncIterator[bytes]:
+        nonlocal asked
+        asked = True
+        yield b"--x\r\n"
+
+    headers = {"content-type": "multipart/form-data; boundary=x"}
+    response = await client.put(f"/v1/adapters/{name}", params={"alias": alias}, content=body(), headers=headers)
+    assert response.status_code == 400
+    assert response.json()["error"]["code"] == "invalid_model_name"
+    assert not asked
+
+
+async def test_an_upload_that_stands_still_is_ended(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("server.api.request_body.IDLE_SECONDS", 0.1)
+    async with live(bench, bench.engine(saying([]))) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
+        writer.write(
+            b"PUT /v1/adapters/support HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9999999\r\n"
+            b"Content-Type: multipart/form-data; boundary=x\r\n\r\n--x\r\n"
+        )
+        head, _, body = (await asyncio.wait_for(reader.read(), 5)).partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 408 ")
+        assert json.loads(body)["error"]["code"] == "request_timeout"
+        assert nothing_is_left(bench.store)
+        writer.close()
+
+
+async def test_changes_that_wait_for_a_lock_hold_up_no_request(
+    bench: Bench, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them than there are threads for everything else."""
+    bench.publish("support", alias="prod")
+    promote, unlocked = AdapterStore.promote, threading.Event()
+
+    def locked(*arguments: Any, **options: Any) -> Any:
+        assert unlocked.wait(20)
+        return promote(*arguments, **options)
+
+    monkeypatch.setattr(AdapterStore, "promote", locked)
+    path, body = "/v1/adapters/support/promote", {"from": "prod", "alias": "canary"}
+    changes = [asyncio.create_task(client.post(path, json=body)) for _ in range(40)]
+    try:
+        await asyncio.sleep(0.05)
+        async with asyncio.timeout(5):
+            answer = await client.post("/v1/completions", json={"model": "support@prod", "prompt": "x"})
+        assert answer.status_code == 200
+        assert not any(change.done() for change in changes)
+    finally:
+        unlocked.set()
+    assert {(await change).status_code for change in changes} == {200}
 
 
 async def test_uploads_at_once_are_bounded(bench: Bench) -> None:
@@ -329,7 +390,7 @@ async def test_metadata_is_json_that_a_client_can_read_back(bench: Bench, client
 
 
 async def test_warnings_of_a_publication_are_told(bench: Bench) -> None:
-    async with serving(bench, bench.engine(saying([]), name="another-base")) as client:
+    async with serving(bench, bench.engine(saying([]), base_name="another-base")) as client:
         response = await client.put("/v1/adapters/support", files=parts(bench.adapter_directory()))
     assert response.status_code == 201
     (warning,) = response.json()["warnings"]

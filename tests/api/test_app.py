@@ -36,11 +36,12 @@ async def test_it_is_alive_but_not_ready_while_the_engine_loads(bench: Bench) ->
 
 
 async def test_the_store_learns_which_base_is_served(bench: Bench) -> None:
-    engine = bench.engine(saying([]))
+    """Under its own name, whatever it is served as: the next server may call it otherwise."""
+    engine = bench.engine(saying([]), name="served-as", base_name="org/its-own")
     async with serving(bench, engine):
         description = bench.store.base()
     assert description is not None
-    assert (description.name, dict(description.modules)) == (engine.info.name, engine.info.modules)
+    assert (description.name, dict(description.modules)) == ("org/its-own", engine.info.modules)
 
 
 async def test_while_the_engine_restarts_requests_are_told_to_come_back(bench: Bench) -> None:
@@ -65,7 +66,7 @@ async def test_an_engine_that_cannot_start_is_reported_and_the_server_is_unwell(
     app = create_app(settings(), engine, bench.store, on_failure=failures.append)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://switchyard") as client,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client,
     ):
         await until(lambda: failures)
         assert (await client.get("/health")).status_code == 503
@@ -94,7 +95,7 @@ async def test_an_engine_that_is_gone_for_good_is_reported(bench: Bench) -> None
     app = create_app(settings(), engine, bench.store, on_failure=failures.append)
     async with (
         app.router.lifespan_context(app),
-        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://switchyard") as client,
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client,
     ):
         await until_ready(client)
         engine.status = "failed"

@@ -17,6 +17,7 @@ pytestmark = pytest.mark.anyio
 
 KEY = "correct horse battery staple"
 BODY = {"model": "base", "prompt": "x"}
+JSON = {"content-type": "application/json"}
 
 
 @pytest.fixture
@@ -41,7 +42,7 @@ async def test_every_answer_has_a_request_id(client: httpx.AsyncClient) -> None:
         await client.put("/health"),
         await client.post("/v1/completions", json=BODY),
         await client.post("/v1/completions", json=BODY | {"stream": True}),
-        await client.post("/v1/completions", content=b"{"),
+        await client.post("/v1/completions", content=b"{", headers=JSON),
     ]
     ids = [answer.headers["x-request-id"] for answer in answers]
     assert len(set(ids)) == len(ids)
@@ -79,9 +80,73 @@ async def test_what_the_framework_refuses_is_an_error_object_too(
     "content", [b"", b"{", b"\xff", b'{"model": NaN}', b'{"prompt": "\\ud800"}', b"[" * 100_000, b"{} {}"]
 )
 async def test_what_is_not_json_is_the_clients_error(client: httpx.AsyncClient, content: bytes) -> None:
-    response = await client.post("/v1/completions", content=content)
+    response = await client.post("/v1/completions", content=content, headers=JSON)
     assert response.status_code == 400
     assert error_of(response)["type"] == "invalid_request_error"
+
+
+@pytest.mark.parametrize("kind", ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data", ""])
+async def test_a_body_that_is_not_declared_as_json_is_415_and_told_the_header(
+    client: httpx.AsyncClient, kind: str
+) -> None:
+    """Any other kind may be sent by a page of any site, without the browser asking first."""
+    headers = {"content-type": kind} if kind else {}
+    for path in ("/v1/completions", "/v1/chat/completions", "/v1/adapters/a/promote", "/v1/adapters/a/rollback"):
+        response = await client.post(path, content=b"{}", headers=headers)
+        assert response.status_code == 415
+        error = error_of(response)
+        assert (error["code"], error["type"]) == ("unsupported_media_type", "invalid_request_error")
+        assert "-H 'Content-Type: application/json'" in error["message"]
+
+
+@pytest.mark.parametrize("kind", ["application/json", "Application/JSON", "application/json; charset=utf-8"])
+async def test_json_may_be_declared_with_parameters(client: httpx.AsyncClient, kind: str) -> None:
+    content = b'{"model": "base", "prompt": "x"}'
+    assert (await client.post("/v1/completions", content=content, headers={"content-type": kind})).status_code == 200
+
+
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:8000", "127.0.0.1", "127.0.0.1:1", "[::1]", "[::1]:8000"])
+async def test_without_a_key_this_machine_may_be_called_by_its_own_names(client: httpx.AsyncClient, host: str) -> None:
+    assert (await client.get("/v1/models", headers={"host": host})).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:8000", "localhost.evil.example", "evil@localhost", "localhost:80@evil", "[::1", ""],
+)
+async def test_without_a_key_another_host_is_403(client: httpx.AsyncClient, host: str) -> None:
+    """A name of an attacker's that resolves to 127.0.0.1 makes a browser send requests here, and read the answers."""
+    for path in ("/v1/models", "/health"):
+        response = await client.get(path, headers={"host": host})
+        assert response.status_code == 403
+        error = error_of(response)
+        assert (error["code"], error["type"]) == ("forbidden_host", "permission_error")
+        assert "SWITCHYARD_API_KEY" in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        ("http://localhost:3000", 200),
+        ("http://127.0.0.1:8000", 200),
+        ("https://[::1]", 200),
+        ("https://evil.example", 403),
+        ("http://localhost.evil.example", 403),
+        ("null", 403),
+        ("", 403),
+    ],
+)
+async def test_without_a_key_a_page_from_elsewhere_is_403(client: httpx.AsyncClient, origin: str, status: int) -> None:
+    response = await client.post("/v1/completions", json=BODY, headers={"origin": origin})
+    assert response.status_code == status
+    if status == 403:
+        assert error_of(response)["code"] == "forbidden_origin"
+
+
+async def test_with_a_key_neither_host_nor_origin_matters(bench: Bench) -> None:
+    async with serving(bench, bench.engine(saying([])), api_key=KEY) as client:
+        headers = {"host": "llm.example", "origin": "https://app.example", "authorization": f"Bearer {KEY}"}
+        assert (await client.post("/v1/completions", json=BODY, headers=headers)).status_code == 200
 
 
 async def test_a_field_at_fault_is_named(client: httpx.AsyncClient) -> None:
@@ -122,7 +187,7 @@ def large_body(request: pytest.FixtureRequest) -> Any:
 async def test_a_body_beyond_the_limit_is_413(bench: Bench, large_body: Any) -> None:
     engine = bench.engine(saying([]))
     async with live(bench, engine, max_body_bytes=16_384) as url, httpx.AsyncClient(base_url=url) as client:
-        response = await client.post("/v1/completions", content=large_body)
+        response = await client.post("/v1/completions", content=large_body, headers=JSON)
         assert response.status_code == 413
         error = error_of(response)
         assert error["code"] == "request_too_large"
@@ -134,7 +199,8 @@ async def test_a_body_beyond_the_limit_is_413(bench: Bench, large_body: Any) -> 
 async def test_a_body_is_refused_as_soon_as_it_is_too_large_not_when_it_ends(bench: Bench) -> None:
     async with live(bench, bench.engine(saying([])), max_body_bytes=1024) as url:
         reader, writer = await asyncio.open_connection("127.0.0.1", int(url.rpartition(":")[2]))
-        writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n")
+        writer.write(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n")
+        writer.write(b"Transfer-Encoding: chunked\r\n\r\n")
         writer.write(b"800\r\n" + b" " * 0x800 + b"\r\n")
         await writer.drain()
         assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
@@ -252,3 +318,38 @@ async def test_what_the_base_cannot_do_is_the_clients_error(
     if code == "context_length_exceeded":
         assert "128" in error["message"]
         assert str(len(body["prompt"])) in error["message"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "param"),
+    [
+        ("/v1/completions", {"prompt": "Paris."}, "prompt"),
+        ("/v1/completions", {"prompt": ["Paris."]}, "prompt"),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "Paris."}]}, "messages"),
+    ],
+)
+async def test_text_that_becomes_a_token_which_only_the_tokenizer_has_is_the_clients_error(
+    bench: Bench, path: str, body: dict[str, Any], param: str
+) -> None:
+    largest = max(bench.ids("Paris."))
+    engine = bench.engine(saying([]), vocab_size=largest)
+    async with serving(bench, engine) as client:
+        response = await client.post(path, json={"model": "base"} | body)
+    assert response.status_code == 400
+    error = error_of(response)
+    assert (error["param"], error["code"]) == (param, "invalid_value")
+    assert f"from 0 to {largest - 1}" in error["message"]
+    assert engine.submitted == []
+
+
+async def test_a_request_that_cannot_be_answered_never_reaches_the_engine(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = bench.engine(saying([]), max_rows=1)
+    async with serving(bench, engine, max_queue=0) as client:
+        for part in ("submission.GeneratedText.__init__", "request_metrics.RequestMetrics.begin"):
+            with monkeypatch.context() as broken:
+                broken.setattr(f"server.api.{part}", lambda *_: 1 / 0)
+                assert (await client.post("/v1/completions", json=BODY)).status_code == 500
+        assert engine.submitted == []
+        assert (await client.post("/v1/completions", json=BODY)).status_code == 200

@@ -35,8 +35,8 @@ async def send(url: str, body: dict[str, Any]) -> tuple[asyncio.StreamReader, as
     address = urlsplit(url)
     reader, writer = await asyncio.open_connection(address.hostname, address.port)
     content = json.dumps({"model": "base", "prompt": "x", "max_tokens": 100} | body).encode()
-    head = f"POST /v1/completions HTTP/1.1\r\nHost: test\r\nContent-Length: {len(content)}\r\n\r\n"
-    writer.write(head.encode() + content)
+    head = "POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+    writer.write(f"{head}Content-Length: {len(content)}\r\n\r\n".encode() + content)
     await writer.drain()
     return reader, writer
 

@@ -9,11 +9,13 @@ from prometheus_client.parser import text_string_to_metric_families
 from server.engine.messages import (
     EngineState,
     EvictionReport,
+    Failed,
     GroupReport,
     LoadReport,
     LookupReport,
     ResidentAdapter,
     StepReport,
+    Submit,
 )
 from tests.api.harness import Bench, serving
 from tests.api.scripted_engine import ScriptedEngine, model_info, saying
@@ -112,6 +114,23 @@ async def test_fallbacks_by_reason(bench: Bench) -> None:
     assert read("switchyard_adapter_fallbacks_total", reason="timeout") == 0
 
 
+async def test_strict_refusals_by_reason(bench: Bench) -> None:
+    bench.publish("support")
+
+    def refusing(request: Submit) -> list[Failed]:
+        message = "its files are damaged"
+        code, reason = "adapter_unavailable", "checksum_mismatch"
+        return [Failed(request_id=request.request_id, code=code, message=message, reason=reason)]  # type: ignore[arg-type]
+
+    async with serving(bench, bench.engine(refusing)) as client:
+        body = {"model": "support", "prompt": "x", "fallback": "error"}
+        assert (await client.post("/v1/completions", json=body)).status_code == 503
+        read = await scrape(client)
+    assert read("switchyard_adapter_refusals_total", reason="checksum_mismatch") == 1
+    assert read("switchyard_adapter_refusals_total", reason="timeout") == 0
+    assert read("switchyard_adapter_fallbacks_total", reason="checksum_mismatch") == 0
+
+
 async def test_adapters_beyond_the_bound_share_a_label(bench: Bench) -> None:
     names = ["one", "two", "three", "four"]
     for seed, name in enumerate(names):
@@ -184,6 +203,25 @@ async def test_the_engines_state_as_gauges(bench: Bench) -> None:
     assert info == {"max_lora": "7", "running_lora_adapters": "a,b", "waiting_lora_adapters": "c"}
     assert read("vllm:lora_requests_info", **info) > 1.6e9
     assert read("vllm:lora_adapter_loaded", adapter_name="b", level="device", pinned="true", rank="8") == 1
+
+
+async def test_the_gauges_of_an_engine_that_died_are_gone_until_the_next_one_reports(bench: Bench) -> None:
+    gauges = ("switchyard_requests_running", "switchyard_kv_blocks_used", "vllm:num_requests_running")
+    engine = bench.engine(saying([]))
+    async with serving(bench, engine) as client:
+
+        async def drawn() -> set[str]:
+            read = await scrape(client)
+            return {name for name in gauges if read.labels(name)}
+
+        engine.report(state(running=3))
+        assert await drawn() == set(gauges)
+        engine.status = "restarting"
+        assert await drawn() == set()
+        engine.restarts, engine.status = 1, "ready"
+        assert await drawn() == set()
+        engine.report(state(running=0))
+        assert (await scrape(client))("switchyard_requests_running") == 0
 
 
 async def test_totals_survive_an_engine_restart(bench: Bench) -> None:

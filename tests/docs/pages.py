@@ -47,6 +47,7 @@ def metric_row(family: Metric) -> str:
 def metric_families() -> list[Metric]:
     """Every metric of the server, with samples of each."""
     engine = ScriptedEngine(model_info(Path()), saying([]))
+    engine.status = "ready"
     metrics = Metrics(engine, adapter_labels=10)
     metrics.describe_base("tiny", model_info(Path()))
     metrics.requests.http_responses.labels("GET", "/health", 200).inc()

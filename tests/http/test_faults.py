@@ -240,7 +240,7 @@ def test_sigterm_ends_a_stream_with_an_error_once_its_grace_is_over(base: Path, 
             async with httpx.AsyncClient(timeout=60) as client:
                 chunks = stream(client, server, **body("base", max_tokens=440))
                 await anext(chunks)
-                server.process.send_signal(signal.SIGTERM)
+                os.kill(server.process.process_id, signal.SIGTERM)
                 return await last_of_a_broken_stream(chunks)
 
         assert asyncio.run(scenario())["error"]["code"] == "engine_unavailable"

@@ -6,7 +6,7 @@ from bitsandbytes.functional import dequantize_4bit
 from torch import nn
 from torch.nn.functional import linear
 
-from server.engine.quantised_linear import Linear4bit
+from server.kernels.quantised_linear import Linear4bit
 from server.kernels.dequantized_linear import DequantizedLinear
 
 

@@ -4,6 +4,8 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from server.engine.messages import FallbackReason
+
 FinishReason = Literal["stop", "length"]
 
 
@@ -25,7 +27,7 @@ class Usage(BaseModel):
 class Fallback(BaseModel):
     """Why the base answered in the place of an adapter."""
 
-    reason: Literal["load_failed", "checksum_mismatch", "too_large", "timeout"]
+    reason: FallbackReason
     detail: str | None
 
 

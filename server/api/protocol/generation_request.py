@@ -1,12 +1,13 @@
 """What completion and chat requests have in common."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from server.api.protocol.strict_fields import Label, Neutral, StrictFields
+from server.engine.messages import FallbackPolicy
 
 MAX_STOP_STRINGS = 16
 MAX_STOP_STRING_CHARS = 512
@@ -125,7 +126,7 @@ class GenerationRequest(StrictFields):
     stream_options: StreamOptions | None = Field(
         None, description='With `stream` only: `{"include_usage": true}` adds a last chunk with the usage.'
     )
-    fallback: Literal["base", "error"] | None = Field(
+    fallback: FallbackPolicy | None = Field(
         None, description="When the adapter cannot be applied: `base` answers from the base, `error` with 503."
     )
 

@@ -5,8 +5,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from adapters_store import parse_adapter_name
-from adapters_store.names import LATEST, AdapterRef
+from adapters_store import InvalidName, parse_adapter_name
+from adapters_store.names import LATEST, AdapterName, AdapterRef, check_slug
 from server.api.context import Context, RequestContext
 from server.api.json_response import json_response
 from server.api.protocol.adapter_answers import (
@@ -35,13 +35,13 @@ async def publish_adapter(
     name: str, request: Request, context: RequestContext, alias: Annotated[str, Query()] = LATEST
 ) -> Response:
     """Publish the uploaded files as a version: 201, or 200 where the name had this very content."""
-    adapter = parse_adapter_name(name)
+    adapter = _publishable(name, alias)
     base = context.served_model().description
     place = context.uploads.enter()
     try:
         folder, limit = context.store.root / "tmp", context.settings.max_upload_bytes
         async with received_adapter(request, folder, limit) as directory, context.publishing:
-            publication = await asyncio.to_thread(context.store.publish, adapter, directory, base=base, alias=alias)
+            publication = await context.write(context.store.publish, adapter, directory, base=base, alias=alias)
     finally:
         place.leave()
     return json_response(publication_answer(publication), status=201 if publication.created else 200)
@@ -57,7 +57,7 @@ async def show_adapter(name: str, context: RequestContext) -> Response:
 @router.delete("/v1/adapters/{name:path}")
 async def delete_adapter(name: str, context: RequestContext) -> Response:
     """Remove an adapter from the store and from the device; requests that run on it end undisturbed."""
-    entry = await asyncio.to_thread(context.store.delete, parse_adapter_name(name))
+    entry = await context.write(context.store.delete, parse_adapter_name(name))
     await _unload_unused(context, {version.digest for version in entry.versions})
     return json_response(deletion_answer(entry))
 
@@ -68,7 +68,7 @@ async def promote_adapter(name: str, request: Request, context: RequestContext) 
     adapter = parse_adapter_name(name)
     asked = PromoteRequest.parse(await read_json(request, context.settings.max_body_bytes))
     ref = AdapterRef(adapter, digest=asked.digest) if asked.digest else AdapterRef(adapter, alias=asked.source)
-    move = await asyncio.to_thread(context.store.promote, ref, asked.alias, expect=asked.expect)
+    move = await context.write(context.store.promote, ref, asked.alias, expect=asked.expect)
     return json_response(move_answer(move))
 
 
@@ -77,7 +77,20 @@ async def rollback_adapter(name: str, request: Request, context: RequestContext)
     """Move an alias back to where it was before its last move."""
     adapter = parse_adapter_name(name)
     asked = RollbackRequest.parse(await read_json(request, context.settings.max_body_bytes))
-    return json_response(move_answer(await asyncio.to_thread(context.store.rollback, adapter, asked.alias)))
+    return json_response(move_answer(await context.write(context.store.rollback, adapter, asked.alias)))
+
+
+def _publishable(name: str, alias: str) -> AdapterName:
+    """The name to publish under; refused before the body is read, not after gigabytes of it.
+
+    Raises:
+        InvalidName: the name or the alias is outside the grammar, or the name is reserved.
+    """
+    adapter = parse_adapter_name(name)
+    if adapter.is_reserved:
+        raise InvalidName(f"{name!r} cannot be published: `{adapter.name}` is a reserved name; choose another")
+    check_slug(alias, "alias")
+    return adapter
 
 
 async def _unload_unused(context: Context, digests: set[str]) -> None:

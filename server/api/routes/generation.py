@@ -13,7 +13,7 @@ from server.api.protocol.chat_request import ChatRequest
 from server.api.protocol.completion_request import DEFAULT_MAX_TOKENS, CompletionRequest
 from server.api.protocol.generation_request import GenerationRequest
 from server.api.request_body import read_json
-from server.api.submission import check_token_ids, submit
+from server.api.submission import check_encoded, check_token_ids, submit
 from server.errors import SwitchyardError
 
 router = APIRouter(tags=["generation"])
@@ -32,14 +32,18 @@ class _Endpoint(Generic[RequestT]):
 
 
 async def _prompt_ids(model: ServedModel, asked: CompletionRequest) -> list[int]:
-    if isinstance(asked.prompt, str):
-        return await model.tokenization.encode_prompt(asked.prompt)
-    check_token_ids(asked.prompt, model.info, "prompt")
-    return asked.prompt
+    if not isinstance(asked.prompt, str):
+        check_token_ids(asked.prompt, model.info, "prompt")
+        return asked.prompt
+    ids = await model.tokenization.encode_prompt(asked.prompt)
+    check_encoded(ids, model.info, "prompt")
+    return ids
 
 
 async def _chat_ids(model: ServedModel, asked: ChatRequest) -> list[int]:
-    return await model.tokenization.encode_chat([message.as_template_input() for message in asked.messages])
+    ids = await model.tokenization.encode_chat([message.as_template_input() for message in asked.messages])
+    check_encoded(ids, model.info, "messages")
+    return ids
 
 
 _COMPLETIONS = _Endpoint(CompletionRequest, CompletionFormat, _prompt_ids, DEFAULT_MAX_TOKENS)

@@ -1,35 +1,38 @@
-"""A real server on a loopback port, for the time of a demo."""
+"""A `switchyard serve` of one's own, on a loopback port: for the demo, the load test and the tests."""
 
 import json
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 import httpx
 
-from server.demo.base import QUANTIZATION
 from server.errors import EngineUnavailable
 
 __all__ = ["ServerProcess"]
 
 _POLL_SECONDS = 0.1
-_STOP_SECONDS = 20.0
-_LOG_LINES = 8
+_STOP_SECONDS = 30.0
+_LOG_LINES = 12
 
 
 class ServerProcess:
-    """`switchyard serve` as a child process; leaving the context ends it, whatever happened.
+    """`switchyard serve` with `flags` as a child process; leaving the context ends it, whatever happened.
 
-    Its log goes to `log`. `url` is known inside the context.
+    It takes a free port unless the flags name one. Its log goes to `log`; `url` is known inside the context.
+    `program` is the command, this environment's own where it is not given.
+
+    Raises:
+        EngineUnavailable: on entry, if it ended at once; the message has the end of its log.
     """
 
-    def __init__(self, *, base: str, store: Path, cache_dir: Path, port: int, log: Path) -> None:
-        self._command = [sys.executable, "-m", "server.cli", "serve", "--json", "--host", "127.0.0.1"]
-        self._command += ["--port", str(port), "--base", base, "--quantization", QUANTIZATION]
-        self._command += ["--store", str(store), "--cache-dir", str(cache_dir)]
+    def __init__(self, flags: Sequence[str], *, log: Path, program: Sequence[str] | None = None) -> None:
+        own = (sys.executable, "-P", "-m", "server.cli")
+        self._command = [*(program or own), "serve", "--json", "--host", "127.0.0.1", "--port", "0", *flags]
         self._log = log
         self._process: subprocess.Popen[str] | None = None
         self.url = ""
@@ -52,6 +55,21 @@ class ServerProcess:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stop()
+
+    @property
+    def process_id(self) -> int:
+        """The id of the running server process."""
+        assert self._process is not None
+        return self._process.pid
+
+    def wait(self, timeout: float) -> int:
+        """Wait for the server to end by itself; its exit status.
+
+        Raises:
+            subprocess.TimeoutExpired: it still runs after `timeout` seconds.
+        """
+        assert self._process is not None
+        return self._process.wait(timeout)
 
     def wait_until_ready(self, timeout: float) -> None:
         """Wait until `/ready` answers 200, for at most `timeout` seconds.

@@ -1,0 +1,46 @@
+"""What the engine holds now, from its last snapshot."""
+
+from collections.abc import Callable, Iterable
+
+from prometheus_client import Metric
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from server.engine.messages import EngineState
+
+
+class StateCollector(Collector):
+    """Draws the gauges when they are read; `state` gives None while there is no engine to speak of."""
+
+    def __init__(self, state: Callable[[], EngineState | None]) -> None:
+        self._state = state
+
+    def collect(self) -> Iterable[Metric]:
+        """All families; without samples where there is no state."""
+        state = self._state()
+        for name, text, read in _GAUGES:
+            yield GaugeMetricFamily(name, text, value=read(state) if state is not None else None)
+
+
+_GAUGES: tuple[tuple[str, str, Callable[[EngineState], float]], ...] = (
+    ("switchyard_requests_running", "Requests that have a row in the batch.", lambda state: state.running),
+    (
+        "switchyard_requests_waiting",
+        "Requests that wait for a row or for their adapter.",
+        lambda state: state.waiting,
+    ),
+    ("switchyard_adapter_bytes", "Bytes of the adapters on the device.", lambda state: state.adapter_bytes),
+    (
+        "switchyard_adapter_budget_bytes",
+        "Bytes that adapters may take on the device.",
+        lambda state: state.adapter_budget_bytes,
+    ),
+    ("switchyard_adapters_resident", "Adapter versions on the device.", lambda state: len(state.resident)),
+    (
+        "switchyard_adapters_pinned",
+        "Adapter versions on the device that running rows use.",
+        lambda state: sum(adapter.pinned for adapter in state.resident),
+    ),
+    ("switchyard_kv_blocks_used", "Blocks of the KV cache in use.", lambda state: state.kv_blocks_used),
+    ("switchyard_kv_blocks", "Blocks of the KV cache in all.", lambda state: state.kv_blocks_total),
+)
