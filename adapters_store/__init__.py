@@ -1,13 +1,16 @@
 """Adapters at rest: immutable versions by digest, movable aliases. No torch, nothing of the server."""
 
 from adapters_store.base_description import BaseDescription
-from adapters_store.digest import verify_directory
+from adapters_store.digest import read_verified, verify_directory
 from adapters_store.errors import (
     AdapterTooLarge,
     AliasConflict,
+    ChecksumMismatch,
     CorruptVersion,
     InvalidAdapter,
     InvalidName,
+    MissingFiles,
+    StoreBusy,
     StoreError,
     UnknownAdapter,
 )
@@ -34,17 +37,21 @@ __all__ = [
     "AliasConflict",
     "AliasMove",
     "BaseDescription",
+    "ChecksumMismatch",
     "CorruptVersion",
     "InvalidAdapter",
     "InvalidName",
     "Limits",
+    "MissingFiles",
     "ModelName",
     "Publication",
+    "StoreBusy",
     "StoreError",
     "UnknownAdapter",
     "Version",
     "parse_adapter_name",
     "parse_adapter_ref",
     "parse_model_name",
+    "read_verified",
     "verify_directory",
 ]

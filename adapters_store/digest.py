@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapters_store.adapter_files import ADAPTER_FILES, open_regular
-from adapters_store.errors import CorruptVersion
+from adapters_store.errors import ChecksumMismatch, CorruptVersion, MissingFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,18 +44,57 @@ def verify_directory(directory: Path, digest: str) -> None:
     """Read a version's files again and compare with its digest.
 
     Raises:
-        CorruptVersion: a file is missing or unreadable, or the content has another digest.
+        MissingFiles: a file is missing or unreadable.
+        ChecksumMismatch: the content has another digest.
     """
     try:
         found = directory_digest(directory)
     except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        reason = (
-            f"{Path(error.filename).name} is missing" if missing and error.filename else f"{error.strerror or error}"
-        )
-        raise CorruptVersion(f"version {digest} cannot be read: {reason}; publish it again") from error
+        raise _missing(digest, error) from error
+    _check(digest, found)
+
+
+def read_verified(directory: Path, digest: str, *, max_bytes: int) -> dict[str, bytes]:
+    """The content of a version's files by name, each read once: these very bytes have the digest.
+
+    `max_bytes` bounds each file.
+
+    Raises:
+        MissingFiles: a file is missing or unreadable.
+        ChecksumMismatch: the content has another digest.
+        CorruptVersion: a file is larger than `max_bytes`.
+    """
+    try:
+        contents = {name: _read_file(directory / name, digest, max_bytes) for name in ADAPTER_FILES}
+    except OSError as error:
+        raise _missing(digest, error) from error
+    records = (FileRecord(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in contents.items())
+    _check(digest, manifest_digest(records))
+    return contents
+
+
+def _read_file(path: Path, digest: str, max_bytes: int) -> bytes:
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > max_bytes:
+            raise CorruptVersion(
+                f"version {digest} cannot be loaded: {path.name} has {size} bytes, more than the {max_bytes} allowed; "
+                "raise the limit, or publish a smaller adapter"
+            )
+        return file.read(size)
+
+
+def _missing(digest: str, error: OSError) -> MissingFiles:
+    """The error for a file that could not be read. It does not name the machine's own paths."""
+    reason = error.strerror or type(error).__name__
+    if isinstance(error, FileNotFoundError) and error.filename:
+        reason = f"{Path(error.filename).name} is missing"
+    return MissingFiles(f"version {digest} cannot be read: {reason}; publish it again")
+
+
+def _check(digest: str, found: str) -> None:
     if found != digest:
-        raise CorruptVersion(f"version {digest} now hashes to {found}: its files were changed; publish it again")
+        raise ChecksumMismatch(f"version {digest} now hashes to {found}: its files were changed; publish it again")
 
 
 def _file_record(path: Path) -> FileRecord:

@@ -70,3 +70,18 @@ class CorruptVersion(StoreError):
 
     status = 503
     code = "corrupt_adapter"
+
+
+class MissingFiles(CorruptVersion):
+    """A stored version of which a file is not there, or cannot be read."""
+
+
+class ChecksumMismatch(CorruptVersion):
+    """A stored version whose files hash to another digest than its own."""
+
+
+class StoreBusy(StoreError):
+    """Another writer held a lock of the store for too long; nothing was changed."""
+
+    status = 503
+    code = "store_busy"

@@ -3,9 +3,8 @@
 The rules are those of PEFT 0.21: `get_pattern_key` in peft/utils/other.py (`rank_pattern`, `alpha_pattern`) and
 `check_target_module_exists` in peft/tuners/tuners_utils.py (`target_modules` and what narrows it).
 
-The expressions come from whoever uploads an adapter, and Python's `re` backtracks: one such as `(a+)+$` would
-hold the process for hours. So an expression may repeat single items only, a few times, and matching has a time
-limit over all modules.
+The expressions come from whoever uploads an adapter: they are matched in bounded time (`name_expression`), and
+all matching of one adapter has a time limit.
 """
 
 import re
@@ -15,20 +14,16 @@ from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
 from adapters_store.errors import InvalidAdapter
+from adapters_store.name_expression import NameExpression, NameText
 from adapters_store.quoting import quoted
 
-MAX_PATTERN_CHARS: Final = 1024
-MAX_REPEATS: Final = 5
 MAX_PATTERNS: Final = 4096
+MAX_LAYER_NAMES: Final = 64
 MATCHING_SECONDS: Final = 10.0
 
 _Value = TypeVar("_Value", int, float)
 
-# One item of an expression: an escape, a character class, the opening of a group, a repeat, or any character.
-_ITEM = re.compile(
-    r"\\.|\[\^?\]?(?:\\.|[^\]\\])*\]|\((?:\?(?::|<?[=!])|(?P<extension>\?))?|(?P<repeat>[*+?]|\{\d*,?\d*\})[?+]?|.",
-    re.DOTALL,
-)
+_PLAIN_NAME = re.compile(r"[\w.]+")
 
 
 class MatchingDeadline:
@@ -48,7 +43,7 @@ class PatternValues(Generic[_Value]):
     """A `rank_pattern` or `alpha_pattern`: expressions in order, each with the value of the modules it matches."""
 
     field: str
-    patterns: tuple[tuple[re.Pattern[str], _Value], ...]
+    patterns: tuple[tuple[NameExpression, _Value], ...]
 
     @classmethod
     def compile(cls, field: str, values: Mapping[str, _Value]) -> "PatternValues[_Value]":
@@ -61,17 +56,15 @@ class PatternValues(Generic[_Value]):
             raise InvalidAdapter(
                 f"{field} has {len(values)} patterns, more than the {MAX_PATTERNS} allowed", param=field
             )
-        for pattern in values:
-            compile_pattern(field, pattern)
-        compiled = ((_compile(field, pattern, rf"(.*\.)?({pattern})$"), value) for pattern, value in values.items())
-        return cls(field, tuple(compiled))
+        return cls(field, tuple((compile_pattern(field, pattern), value) for pattern, value in values.items()))
 
     def value_for(self, module: str, default: _Value, deadline: MatchingDeadline) -> _Value:
         """The value of the first pattern that matches the end of the module's name, from a dot on."""
+        text = NameText(module)
         for pattern, value in self.patterns:
-            if pattern.match(module):
+            deadline.check(self.field)
+            if pattern.matches_ending(text):
                 return value
-        deadline.check(self.field)
         return default
 
 
@@ -80,7 +73,7 @@ class ModuleSet:
     """`target_modules` or `exclude_modules`: one expression for whole names, or names and endings of names."""
 
     field: str
-    selector: re.Pattern[str] | frozenset[str]
+    selector: NameExpression | frozenset[str]
 
     @classmethod
     def compile(cls, field: str, value: str | Sequence[str]) -> "ModuleSet":
@@ -96,7 +89,7 @@ class ModuleSet:
         if isinstance(self.selector, frozenset):
             return any(end in self.selector for end in _dotted_ends(module))
         deadline.check(self.field)
-        return self.selector.fullmatch(module) is not None
+        return self.selector.matches_whole(NameText(module))
 
     def lists(self, module: str) -> bool:
         """Whether the set is a list that holds the module's full name."""
@@ -115,21 +108,26 @@ class LayerSelection:
         """Prepare the two fields; without `names`, the first number after a dot counts.
 
         Raises:
-            InvalidAdapter: a name is not an expression that is allowed here.
+            InvalidAdapter: a name is not plain, or there are too many.
         """
+        if len(names) > MAX_LAYER_NAMES:
+            raise InvalidAdapter(
+                f"layers_pattern has {len(names)} names, more than the {MAX_LAYER_NAMES} allowed",
+                param="layers_pattern",
+            )
+        # PEFT asks for the number that a match captured, which only `re` knows; plain names leave it one path.
         for name in names:
-            compile_pattern("layers_pattern", name)
-        sources = {name: rf"(?:^|.*?\.){name}\.(?P<layer>\d+)\." for name in names}
-        sources = sources or {"": r".*?\.[^.]*\.(?P<layer>\d+)\."}
-        patterns = tuple(_compile("layers_pattern", name, source) for name, source in sources.items())
-        return cls(frozenset(layers), patterns)
+            if not _PLAIN_NAME.fullmatch(name):
+                raise _refused("layers_pattern", name, "is not a plain name: list the names of the layer lists")
+        sources = [rf"(?:^|.*?\.){name}\.(?P<layer>\d+)\." for name in names]
+        sources = sources or [r".*?\.[^.]*\.(?P<layer>\d+)\."]
+        return cls(frozenset(layers), tuple(map(re.compile, sources)))
 
     def matches(self, module: str, deadline: MatchingDeadline) -> bool:
         """Whether the module lies in one of the layers."""
         deadline.check("layers_pattern")
         found = next((match for pattern in self.patterns if (match := pattern.match(module))), None)
-        # An alternative in the name can match without the number.
-        return found is not None and found["layer"] is not None and int(found["layer"]) in self.layers
+        return found is not None and int(found["layer"]) in self.layers
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,39 +149,16 @@ class TargetModules:
         return self.layers.matches(module, deadline)
 
 
-def compile_pattern(field: str, pattern: str) -> re.Pattern[str]:
+def compile_pattern(field: str, pattern: str) -> NameExpression:
     """Compile an expression of bounded cost; `field` is named in the error.
 
     Raises:
-        InvalidAdapter: it is no regular expression, too long, or repeats a group or too many items.
+        InvalidAdapter: it is no regular expression, or uses more than is matched here.
     """
-    if len(pattern) > MAX_PATTERN_CHARS:
-        raise _refused(field, pattern, f"is longer than {MAX_PATTERN_CHARS} characters")
-    _check_repeats(field, pattern)
-    return _compile(field, pattern, pattern)
-
-
-def _compile(field: str, pattern: str, source: str) -> re.Pattern[str]:
-    """Compile `source`, in which the checked `pattern` stands; `pattern` is what the error shows."""
     try:
-        return re.compile(source)
-    except (re.error, RecursionError, OverflowError) as error:
-        raise _refused(field, pattern, f"is not a regular expression ({error})") from error
-
-
-def _check_repeats(field: str, pattern: str) -> None:
-    repeats = 0
-    previous = ")"  # where PEFT puts the expression, a group may stand before it
-    for item in _ITEM.finditer(pattern):
-        if item["extension"]:
-            raise _refused(field, pattern, "uses a `(?…)` other than `(?:`, `(?=`, `(?!`, `(?<=` and `(?<!`")
-        if item["repeat"]:
-            repeats += 1
-            if previous == ")" and item["repeat"] != "?":
-                raise _refused(field, pattern, "repeats a group, which can take exponential time: list the names")
-        previous = item[0]
-    if repeats > MAX_REPEATS:
-        raise _refused(field, pattern, f"has more than {MAX_REPEATS} of `*`, `+`, `?` and `{{}}`: list the names")
+        return NameExpression.compile(pattern)
+    except ValueError as error:
+        raise _refused(field, pattern, str(error)) from error
 
 
 def _refused(field: str, pattern: str, reason: str) -> InvalidAdapter:

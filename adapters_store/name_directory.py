@@ -16,6 +16,7 @@ from adapters_store.name_document import NameDocument, decode_document, encode_d
 from adapters_store.names import AdapterName
 
 MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
+LOCK_SECONDS = 10.0
 
 _DOCUMENT_FILE = re.compile(r"[0-9a-f]{64}\.json")
 _LOG = logging.getLogger(__name__)
@@ -75,8 +76,12 @@ class NameDirectory:
 
     @contextmanager
     def lock(self, name: AdapterName) -> Iterator[None]:
-        """Keep other writers of a name out, in this process and in others. Readers go on."""
-        with exclusive_lock(self._path / f"{_stem(name)}.lock"):
+        """Keep other writers of a name out, in this process and in others. Readers go on.
+
+        Raises:
+            StoreBusy: another writer holds the name for too long.
+        """
+        with exclusive_lock(self._path / f"{_stem(name)}.lock", f"adapter {str(name)!r}", seconds=LOCK_SECONDS):
             yield
 
     def write(self, document: NameDocument) -> None:

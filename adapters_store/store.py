@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from adapters_store.base_description import BaseDescription, load_base, save_base
-from adapters_store.digest import directory_digest, verify_directory
+from adapters_store.digest import directory_digest
 from adapters_store.errors import AliasConflict, InvalidName, UnknownAdapter
 from adapters_store.limits import Limits
 from adapters_store.name_directory import NameDirectory
@@ -72,6 +72,7 @@ class AdapterStore:
             InvalidName: the name is reserved or the alias is malformed.
             InvalidAdapter, AdapterTooLarge: the directory may not be published; nothing was changed.
             CorruptVersion: the name's own document is damaged.
+            StoreBusy: another process keeps the name locked; nothing was changed.
         """
         if name.is_reserved:
             raise InvalidName(f"{str(name)!r} cannot be published: `{name.name}` is a reserved name; choose another")
@@ -100,7 +101,7 @@ class AdapterStore:
         """The version that a reference means now. Costs one stat while the name is unchanged.
 
         A digest resolves only under a name that it was published under. The version's files are not touched:
-        whoever loads them checks them (`verify_version`).
+        whoever loads them checks them (`read_verified`).
 
         Raises:
             UnknownAdapter: no such name, alias or version; the message suggests what may have been meant.
@@ -108,14 +109,6 @@ class AdapterStore:
         """
         document = self._document(ref.name)
         return self._version(document, _digest_of(document, ref))
-
-    def verify_version(self, version: Version) -> None:
-        """Read a version's files again and compare with its digest.
-
-        Raises:
-            CorruptVersion: a file is missing, unreadable or changed.
-        """
-        verify_directory(version.directory, version.digest)
 
     def list(self) -> builtins.list[AdapterEntry]:
         """Every name, in order. A damaged name document is logged and left out."""
@@ -140,6 +133,7 @@ class AdapterStore:
             UnknownAdapter: `ref` means nothing.
             InvalidName: the alias is malformed.
             AliasConflict: the alias points elsewhere than `expect`; nothing was changed.
+            StoreBusy: another process keeps the name locked; nothing was changed.
         """
         check_slug(alias, "alias")
         with self._names.lock(ref.name):
@@ -158,6 +152,7 @@ class AdapterStore:
 
         Raises:
             UnknownAdapter: no such name or alias, or the alias has no earlier version.
+            StoreBusy: another process keeps the name locked; nothing was changed.
         """
         with self._names.lock(name):
             document = self._document(name)
@@ -179,6 +174,7 @@ class AdapterStore:
         Raises:
             UnknownAdapter: there is no such name.
             CorruptVersion: the name's document is damaged.
+            StoreBusy: another process keeps the name locked; nothing was changed.
         """
         with self._names.lock(name):
             entry = self._entry(self._document(name))

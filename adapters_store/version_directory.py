@@ -3,14 +3,21 @@
 import os
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Final
 
 from adapters_store.atomic_file import sync_directory
 from adapters_store.digest import verify_directory
 from adapters_store.errors import CorruptVersion
 from adapters_store.file_lock import exclusive_lock
+
+# A holder may be reading a version of gigabytes, to see whether it is intact.
+_LOCK_SECONDS: Final = 60.0
+# Longer than any version is in preparation.
+_ABANDONED_SECONDS: Final = 24 * 60 * 60.0
 
 
 class VersionDirectory:
@@ -27,7 +34,11 @@ class VersionDirectory:
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
-        """A new folder on the store's disk to prepare a version in; removed on exit unless it was installed."""
+        """A new folder on the store's disk to prepare a version in; removed on exit unless it was installed.
+
+        What killed processes left beside it is removed first.
+        """
+        self._sweep()
         path = self._staging / secrets.token_hex(16)
         path.mkdir()
         try:
@@ -42,12 +53,13 @@ class VersionDirectory:
         replaced, so publishing again repairs.
 
         Raises:
+            StoreBusy: another process installs versions there for too long.
             OSError: the disk refused.
         """
         target = self.path_of(digest)
         target.parent.mkdir(exist_ok=True)
         sync_directory(self._versions)
-        with exclusive_lock(target.parent / ".lock"):
+        with exclusive_lock(target.parent / ".lock", f"version {digest}", seconds=_LOCK_SECONDS):
             if os.path.lexists(target):
                 if _is_intact(target, digest):
                     return target
@@ -56,7 +68,16 @@ class VersionDirectory:
             sync_directory(target.parent)
         return target
 
+    def _sweep(self) -> None:
+        """Remove what lies in the staging folder unchanged for a day. What cannot be removed stays."""
+        oldest = time.time() - _ABANDONED_SECONDS
+        for path in self._staging.iterdir():
+            with suppress(OSError):  # another process may sweep too
+                if path.lstat().st_mtime < oldest:
+                    self._discard(path)
+
     def _discard(self, path: Path) -> None:
+        """Remove a folder or file. It leaves its place first, so nobody can install or read it half removed."""
         grave = self._staging / secrets.token_hex(16)
         path.rename(grave)
         if grave.is_dir() and not grave.is_symlink():

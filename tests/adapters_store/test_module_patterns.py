@@ -1,7 +1,6 @@
 """Patterns over module names: PEFT's own functions are the oracle, and none may cost more than it should."""
 
 import re
-import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -59,7 +58,6 @@ TARGETS: list[dict[str, Any]] = [
     {"target_modules": ["q_proj", "v_proj"], "layers_to_transform": [0, 10]},
     {"target_modules": ["q_proj", "v_proj"], "layers_to_transform": [1], "layers_pattern": "layers"},
     {"target_modules": ["q_proj", "v_proj"], "layers_to_transform": [1], "layers_pattern": ["blocks", "model.layers"]},
-    {"target_modules": ["q_proj", "v_proj"], "layers_to_transform": [1], "layers_pattern": ["a|layers"]},
     {"target_modules": ["q_proj"], "layers_to_transform": []},
 ]
 
@@ -81,98 +79,28 @@ def test_targets_that_peft_chooses_are_left_open(config: dict[str, Any]) -> None
     assert read_lora_config(config).targets is None
 
 
-@pytest.mark.parametrize(
-    "pattern",
-    [
-        r".*\.layers\.([0-9]|1[0-9])\..*_proj",
-        r"(?:.*?(?:vision|language).*?(?:self_attn|mlp).*?(?:k_proj|v_proj).*?)|(?:\bmodel\.layers\.[\d]{1,}\.mlp)",
-        r"^(?!.*lm_head).*(?:q_proj|k_proj)",
-        r"(model\.)?layers\.\d+\.q_proj",
-        r"[)*+]x",
-        r"\)+x",
-        "a{2}b",
-    ],
-)
-def test_expressions_in_use_are_accepted(pattern: str) -> None:
-    assert compile_pattern("target_modules", pattern).pattern == pattern
+@pytest.mark.parametrize("name", ["a|layers", "layers\\.", "", "(a+)+", "a*"])
+def test_names_of_layer_lists_are_plain(name: str) -> None:
+    config = {"target_modules": ["q_proj"], "layers_to_transform": [1], "layers_pattern": [name]}
+    with pytest.raises(InvalidAdapter, match="is not a plain name") as refusal:
+        read_lora_config(config)
+    assert refusal.value.param == "layers_pattern"
 
 
-@pytest.mark.parametrize(
-    ("pattern", "complaint"),
-    [
-        ("(a+)+$", "repeats a group"),
-        ("(a|a)*", "repeats a group"),
-        ("(?:a+){10}", "repeats a group"),
-        ("((a+))+?", "repeats a group"),
-        ("a+)+(b", "repeats a group"),
-        ("(?x:(a+) + )", "other than"),
-        ("(?x)(a+) +", "other than"),
-        ("(?i)q_proj", "other than"),
-        ("(?P<n>a)", "other than"),
-        ("(?>a)", "other than"),
-        ("(a)(?(1)b|c)", "other than"),
-        ("{2}a", "repeats a group"),
-        ("[^]](a+)+", "repeats a group"),
-        (".*.*.*.*.*.*x", "more than 5"),
-        ("a?" * 30 + "a" * 30, "more than 5"),
-        ("(a", "not a regular expression"),
-        ("a)|(b", "not a regular expression"),
-        ("a{1,99999999999}", "not a regular expression"),
-        ("x" * 1025, "longer than 1024"),
-    ],
-)
-def test_expressions_that_could_hang_the_process_are_refused(pattern: str, complaint: str) -> None:
-    with pytest.raises(InvalidAdapter, match=complaint) as refusal:
-        compile_pattern("rank_pattern", pattern)
+def test_names_of_layer_lists_are_few() -> None:
+    config = {"target_modules": ["q_proj"], "layers_to_transform": [1], "layers_pattern": ["layers"] * 65}
+    with pytest.raises(InvalidAdapter, match="65 names, more than the 64 allowed"):
+        read_lora_config(config)
+
+
+def test_a_refused_expression_names_the_field_and_quotes_little() -> None:
+    with pytest.raises(InvalidAdapter, match="repeats a group") as refusal:
+        compile_pattern("rank_pattern", "(a+)+" * 200)
     assert refusal.value.param == "rank_pattern"
     assert len(refusal.value.message) < 300
 
 
-def test_the_worst_expression_let_through_is_soon_done() -> None:
-    pattern = PatternValues.compile("rank_pattern", {".*" * 5 + "!": 1})
-    began = time.monotonic()
-    assert pattern.value_for("model.layers.10.self_attn.q_proj", 8, MatchingDeadline()) == 8
-    assert time.monotonic() - began < 10
-
-
-def test_matching_as_a_whole_has_a_deadline() -> None:
-    pattern = PatternValues.compile("rank_pattern", {"q_proj": 1})
-    with pytest.raises(InvalidAdapter, match="takes too long"):
-        pattern.value_for("v_proj", 8, MatchingDeadline(seconds=-1))
-
-
-@pytest.mark.filterwarnings("ignore::FutureWarning")
-@given(st.text(alphabet="()[]{}*+?|\\^$.:=!<>Paxi1,- \n#", max_size=24))
-def test_an_accepted_expression_repeats_no_group(pattern: str) -> None:
-    """The check reads the text; Python's own parse tree is the oracle."""
-    try:
-        compile_pattern("target_modules", pattern)
-    except InvalidAdapter:
-        return
-    assert not _repeats_a_group(re._parser.parse(pattern))  # type: ignore[attr-defined]
-
-
-def _repeats_a_group(tree: Any) -> bool:
-    """Whether anything in a parse tree may occur twice or more and is not a single item."""
-    for operation, argument in tree:
-        inner = _subtrees(argument)
-        if any(map(_repeats_a_group, inner)):
-            return True
-        if "REPEAT" in str(operation) and argument[1] > 1:
-            body = list(inner[0])
-            if len(body) != 1 or _subtrees(body[0][1]):
-                return True
-    return False
-
-
-def _subtrees(argument: Any) -> list[Any]:
-    if isinstance(argument, re._parser.SubPattern):  # type: ignore[attr-defined]
-        return [argument]
-    if isinstance(argument, tuple | list):
-        return [tree for part in argument for tree in _subtrees(part)]
-    return []
-
-
-@pytest.mark.parametrize("pattern", ["(a)+", "(?:ab){2}", "(a|bc)*", "((a+)|b)*?", "x(?=(a+)+)"])
-def test_the_oracle_sees_repeated_groups(pattern: str) -> None:
-    assert _repeats_a_group(re._parser.parse(pattern))  # type: ignore[attr-defined]
+def test_each_pattern_has_the_deadline_before_it() -> None:
+    patterns = PatternValues.compile("rank_pattern", {"q_proj": 1, "k_proj": 2})
+    with pytest.raises(InvalidAdapter, match="rank_pattern takes too long"):
+        patterns.value_for("q_proj", 8, MatchingDeadline(seconds=-1))

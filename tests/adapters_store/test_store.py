@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters_store.digest import directory_digest
+from adapters_store.digest import directory_digest, verify_directory
 from adapters_store.errors import (
     AdapterTooLarge,
     AliasConflict,
@@ -40,7 +40,7 @@ def test_a_published_adapter_resolves_by_name_alias_and_digest(
     assert timedelta() <= datetime.now(UTC) - datetime.fromisoformat(version.created) < timedelta(minutes=1)
     for ref in (AdapterRef(support), AdapterRef(support, alias="latest"), AdapterRef(support, digest=version.digest)):
         assert store.resolve(ref) == version
-    store.verify_version(version)
+    verify_directory(version.directory, version.digest)
 
 
 def test_no_name_becomes_a_path(store: AdapterStore, tmp_path: Path) -> None:
@@ -190,7 +190,8 @@ def test_delete_forgets_the_name_and_its_digests_but_no_shared_content(store: Ad
     for ref in (AdapterRef(one), AdapterRef(one, digest=digest)):
         with pytest.raises(UnknownAdapter):
             store.resolve(ref)
-    store.verify_version(store.resolve(AdapterRef(two)))
+    kept = store.resolve(AdapterRef(two))
+    verify_directory(kept.directory, kept.digest)
     with pytest.raises(UnknownAdapter):
         store.delete(one)
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters_store.digest import verify_directory
 from adapters_store.errors import CorruptVersion, UnknownAdapter
 from adapters_store.names import AdapterName, AdapterRef, parse_adapter_name
 from adapters_store.records import Version
@@ -83,13 +84,13 @@ def test_a_changed_version_fails_its_check(store: AdapterStore, version: Version
     weights.unlink()
     weights.write_bytes(content)
     with pytest.raises(CorruptVersion, match="now hashes to"):
-        store.verify_version(version)
+        verify_directory(version.directory, version.digest)
 
 
 def test_a_removed_version_directory_fails_its_check(store: AdapterStore, version: Version) -> None:
     shutil.rmtree(version.directory)
     with pytest.raises(CorruptVersion, match="is missing"):
-        store.verify_version(version)
+        verify_directory(version.directory, version.digest)
 
 
 @pytest.mark.parametrize("damage", ["removed", "emptied", "changed", "file", "link"])
@@ -113,7 +114,7 @@ def test_publishing_the_content_again_mends_it(
     assert (again.version, again.created) == (version, False)
     assert directory.is_dir()
     assert not directory.is_symlink()
-    store.verify_version(version)
+    verify_directory(version.directory, version.digest)
     assert list((store.root / "tmp").iterdir()) == []
     assert (tmp_path / "source" / "adapter_config.json").is_file()
 
