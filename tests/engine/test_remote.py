@@ -113,7 +113,9 @@ def test_gives_up_after_the_restart_limit(base: Path, tmp_path: Path) -> None:
 
 def test_a_hung_engine_is_killed_and_started_again(base: Path, tmp_path: Path) -> None:
     async def scenario() -> None:
-        settings = settings_for(base, tmp_path).model_copy(update={"engine_stall_timeout": 3.0, "adapter_wait_timeout": 2.0})
+        settings = settings_for(base, tmp_path).model_copy(
+            update={"engine_stall_timeout": 3.0, "adapter_wait_timeout": 2.0}
+        )
         async with process_engine(settings) as engine:
             assert engine.process_id is not None
             os.kill(engine.process_id, signal.SIGSTOP)

@@ -6,8 +6,8 @@ from bitsandbytes.functional import dequantize_4bit
 from torch import nn
 from torch.nn.functional import linear
 
-from server.kernels.quantised_linear import Linear4bit
 from server.kernels.dequantized_linear import DequantizedLinear
+from server.kernels.quantised_linear import Linear4bit
 
 
 def quantised(
