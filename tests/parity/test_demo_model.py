@@ -13,7 +13,7 @@ from tests.lora_adapters import ALL_LINEAR, write_lora
 from tests.parity.oracle import Oracle
 from tests.running_engine import answers, running, submit, version
 
-TOKENS = 10
+TOKENS = 14
 KV_BYTES_PER_TOKEN = 2 * 30 * 3 * 64 * 4
 DEMO_ADAPTERS = Path(__file__).parents[2] / "server" / "demo" / "adapters"
 WORDS = [
@@ -50,8 +50,8 @@ def test_mixed_batch_on_the_demo_model_equals_peft(tmp_path: Path) -> None:
             numerics="exact",
             max_batch_tokens=128,
             max_rows=32,
-            block_size=8,
-            kv_cache_bytes=10 * (max(map(len, prompts)) + TOKENS) * KV_BYTES_PER_TOKEN,
+            block_size=4,
+            kv_cache_bytes=7 * (max(map(len, prompts)) + TOKENS) * KV_BYTES_PER_TOKEN,
         )
         async with running(settings) as engine:
             for order in range(2):
