@@ -105,6 +105,15 @@ def plan_attention(rows: Seq[Row], block_size: int, device: torch.device) -> Att
 
 
 @dataclass(frozen=True)
+class Scoring:
+    """How a layer scores keys: the scale of the products, the sliding window and the soft cap, where it has them."""
+
+    scaling: float
+    window: int | None = None
+    softcap: float | None = None
+
+
+@dataclass(frozen=True)
 class LayerShape:
     """The key-value geometry of one attention layer."""
 
@@ -147,14 +156,11 @@ class PagedKV:
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        *,
-        scaling: float,
-        window: int | None,
-        softcap: float | None,
+        scoring: Scoring,
     ) -> torch.Tensor:
         """query [1, heads, tokens, dim], key and value [1, kv heads, tokens, dim] -> [1, tokens, heads, dim]."""
         if self.plan is None:
-            return self._record(layer, query, key, value, scaling, window, softcap)
+            return self._record(layer, query, key, value, scoring)
         plan, keys, values = self.plan, self._keys[layer], self._values[layer]
         keys.index_copy_(0, plan.new_slots, key[0].transpose(0, 1))
         values.index_copy_(0, plan.new_slots, value[0].transpose(0, 1))
@@ -164,13 +170,12 @@ class PagedKV:
                 query[:, :, span.start : span.end],
                 keys[span.slots].transpose(0, 1)[None],
                 values[span.slots].transpose(0, 1)[None],
-                plan.prefill_mask(index, window),
-                scaling,
-                softcap,
+                plan.prefill_mask(index, scoring.window),
+                scoring,
             )
             out[span.start : span.end] = attended[0].transpose(0, 1)
         if len(plan.decode_rows):
-            out[plan.decode_rows] = self._decode(plan, query, keys, values, scaling, window, softcap)
+            out[plan.decode_rows] = self._decode(plan, query, keys, values, scoring)
         return out[None]
 
     def _decode(
@@ -179,9 +184,7 @@ class PagedKV:
         query: torch.Tensor,
         keys: torch.Tensor,
         values: torch.Tensor,
-        scaling: float,
-        window: int | None,
-        softcap: float | None,
+        scoring: Scoring,
     ) -> torch.Tensor:
         """All single-token rows at once; the query heads of a key-value head stand in the place of queries."""
         heads, dim, kv_heads = query.shape[1], query.shape[3], keys.shape[1]
@@ -190,9 +193,8 @@ class PagedKV:
             grouped,
             keys[plan.decode_slots].transpose(1, 2),
             values[plan.decode_slots].transpose(1, 2),
-            plan.decode_mask(window),
-            scaling,
-            softcap,
+            plan.decode_mask(scoring.window),
+            scoring,
         )
         return attended.reshape(-1, heads, dim)
 
@@ -202,15 +204,13 @@ class PagedKV:
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        scaling: float,
-        window: int | None,
-        softcap: float | None,
+        scoring: Scoring,
     ) -> torch.Tensor:
         self.shapes[layer] = LayerShape(key.shape[1], key.shape[3], key.dtype)
         mask = torch.ones(query.shape[2], query.shape[2], dtype=torch.bool, device=query.device).tril()
-        if window is not None:
-            mask = mask.triu(1 - window)
-        return _attention(query, key, value, mask, scaling, softcap).transpose(1, 2)
+        if scoring.window is not None:
+            mask = mask.triu(1 - scoring.window)
+        return _attention(query, key, value, mask, scoring).transpose(1, 2)
 
 
 def _attention(
@@ -218,19 +218,19 @@ def _attention(
     key: torch.Tensor,
     value: torch.Tensor,
     mask: torch.Tensor,
-    scaling: float,
-    softcap: float | None,
+    scoring: Scoring,
 ) -> torch.Tensor:
     """query [n, heads, q, dim], key and value [n, kv heads, k, dim], boolean mask -> [n, heads, q, dim].
 
     A soft cap bounds the scores to cap * tanh(score / cap) before the mask (Gemma 2, arXiv:2408.00118).
     """
+    scale, softcap = scoring.scaling, scoring.softcap
     if softcap is None:
         grouped = query.shape[1] != key.shape[1]
-        return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scaling, enable_gqa=grouped)
+        return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=scale, enable_gqa=grouped)
     repeat = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(repeat, 1), value.repeat_interleave(repeat, 1)
-    scores = torch.tanh(query @ key.transpose(-1, -2) * (scaling / softcap)) * softcap
+    scores = torch.tanh(query @ key.transpose(-1, -2) * (scale / softcap)) * softcap
     scores = scores.masked_fill(~mask, float("-inf"))
     return torch.softmax(scores.float(), dim=-1).to(value.dtype) @ value
 
@@ -253,7 +253,7 @@ def paged_attention(
     paged_kv: PagedKV = module.paged_kv  # type: ignore[assignment]
     layer: int = module.layer_idx  # type: ignore[assignment]
     scale = scaling if scaling is not None else query.shape[-1] ** -0.5
-    return paged_kv.attend(layer, query, key, value, scaling=scale, window=sliding_window, softcap=softcap), None
+    return paged_kv.attend(layer, query, key, value, Scoring(scale, sliding_window, softcap)), None
 
 
 def register_paged_attention() -> None:

@@ -17,6 +17,7 @@ from server.engine.paged_attention import (
     ATTENTION_NAME,
     LayerShape,
     PagedKV,
+    Scoring,
     paged_attention,
     plan_attention,
     register_paged_attention,
@@ -103,9 +104,7 @@ class Cache:
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
         shape = self.geometry
-        return self.paged_kv.attend(
-            LAYER, query, key, value, scaling=shape.scaling, window=shape.window, softcap=shape.softcap
-        )
+        return self.paged_kv.attend(LAYER, query, key, value, Scoring(shape.scaling, shape.window, shape.softcap))
 
     def step(self, counts: Seq[tuple[Text, int]]) -> None:
         """Run the next `count` tokens of each text, packed in this order."""
@@ -233,7 +232,7 @@ def test_each_layer_tells_its_shape_and_has_a_cache_of_its_own() -> None:
     paged_kv = PagedKV()
     for layer, kv_heads, dtype in ((0, 2, torch.float32), (1, 1, torch.bfloat16)):
         query, key = torch.zeros(1, 4, 3, 8, dtype=dtype), torch.zeros(1, kv_heads, 3, 8, dtype=dtype)
-        out = paged_kv.attend(layer, query, key, key, scaling=1.0, window=None, softcap=None)
+        out = paged_kv.attend(layer, query, key, key, Scoring(1.0))
         assert out.shape == (1, 3, 4, 8)
     assert paged_kv.shapes == {0: LayerShape(2, 8, torch.float32), 1: LayerShape(1, 8, torch.bfloat16)}
     assert paged_kv.bytes_per_token == 2 * (2 * 8 * 4 + 1 * 8 * 2)
@@ -250,9 +249,7 @@ def test_before_there_is_a_cache_a_batch_attends_over_itself(window: int | None,
         text.query[None],
         text.key[None],
         text.value[None],
-        scaling=shape.scaling,
-        window=shape.window,
-        softcap=shape.softcap,
+        Scoring(shape.scaling, shape.window, shape.softcap),
     )
     text.seen, text.done = [out[0]], text.length
     assert_as_alone(text)
