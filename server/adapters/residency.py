@@ -7,6 +7,7 @@ Invariants: resident bytes never exceed the budget; a pinned version is never ev
 request waits for is not evicted for a younger one, so the oldest request always gets its turn.
 """
 
+import logging
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +23,8 @@ from server.engine.messages import (
     Report,
     ResidentAdapter,
 )
+
+_log = logging.getLogger(__name__)
 
 FAILURE_MEMORY_SECONDS = 5.0
 """How long a failed load answers for further requests before it is tried again."""
@@ -193,6 +196,7 @@ class Residency:
     def _evict(self, digest: str, reason: EvictionReason) -> None:
         entry = self._entries.pop(digest)
         self.used_bytes -= entry.form.size_bytes
+        _log.info("evicted %s (%s)", entry.version.name, reason)
         self._report(
             EvictionReport(name=entry.version.name, digest=digest, reason=reason, size_bytes=entry.form.size_bytes)
         )
@@ -230,6 +234,11 @@ class Residency:
         return None
 
     def _report_load(self, loaded: Loaded, form: NormalForm | None) -> None:
+        if isinstance(loaded.outcome, LoadFailure):
+            _log.warning("%s: %s", loaded.outcome.reason, loaded.outcome.detail)
+        elif form is not None:
+            size = form.size_bytes / 2**20
+            _log.info("loaded %s (%.1f MiB) in %.0f ms", loaded.version.name, size, 1000 * loaded.seconds)
         self._report(
             LoadReport(
                 name=loaded.version.name,

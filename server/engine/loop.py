@@ -88,9 +88,10 @@ class EngineLoop:
         while not self._stopping.is_set():
             self._receive()
             batch = self.scheduler.schedule()
+            self._deliver()  # what was admitted, and what was refused, is known before the step and not after it
             if batch is not None:
                 self._step(batch)
-            self._deliver()
+                self._deliver()
         for sequence in self.scheduler.sequences():
             self._end(sequence, Tokens(request_id=sequence.id, token_ids=[], finish_reason="cancelled"))
         self._deliver()

@@ -1,6 +1,7 @@
 """The loop with a real model on a thread: what a request may ask for, and how it ends."""
 
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import torch
 from server.config import Settings
 from server.engine.batch import Batch
 from server.engine.in_process import InProcessEngine
-from server.engine.messages import EngineState, LoadReport, Report, StepReport, Tokens
+from server.engine.messages import EngineState, LoadReport, Report, Started, StepReport, Tokens
 from tests.lora_adapters import write_lora
 from tests.running_engine import Answer, answer, answers, running, submit, version
 from tests.tiny_models import write_tiny_model
@@ -193,3 +194,24 @@ def test_a_broken_version_is_loaded_once_for_many_requests(
 
     loads = [report for report in run(scenario) if isinstance(report, LoadReport)]
     assert [load.failure for load in loads] == ["checksum_mismatch"]
+
+
+def test_a_request_is_announced_before_its_prompt_is_computed(
+    run: Callable[..., list[Report]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(engine: InProcessEngine) -> None:
+        runner = engine.built.loop._runner
+        genuine, may_run = runner.run, threading.Event()
+
+        def held(batch: Batch) -> torch.Tensor:
+            assert may_run.wait(30)
+            return genuine(batch)
+
+        monkeypatch.setattr(runner, "run", held)
+        generation = engine.submit(submit(range(10)))
+        assert isinstance(await asyncio.wait_for(anext(aiter(generation)), 10), Started)
+        may_run.set()
+        async for _ in generation:
+            pass
+
+    run(scenario)
