@@ -18,7 +18,7 @@ from typing import Final
 from adapters_store.errors import InvalidName
 from adapters_store.quoting import quoted
 
-GRAMMAR: Final = "[base:][tenant/]name[@alias|@sha256:<64 hex digits>], several joined by +"
+GRAMMAR: Final = "[base:][tenant/]name[@alias|@sha256:<64 hex digits>]"
 MAX_SLUG_CHARS: Final = 96
 MAX_MODEL_NAME_CHARS: Final = 512
 LATEST: Final = "latest"

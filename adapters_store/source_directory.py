@@ -1,5 +1,6 @@
 """Taking an adapter from a directory of unknown origin: the two files that matter, copied and durable."""
 
+import io
 import os
 from pathlib import Path
 from typing import Final
@@ -24,13 +25,19 @@ def copy_adapter(source: Path, target: Path, limits: Limits) -> None:
         AdapterTooLarge: a file is larger than the limits allow.
         OSError: the disk refused.
     """
-    _refuse_links_and_pickles(source)
+    check_source(source)
     _copy_file(source / CONFIG_FILE, target / CONFIG_FILE, limits.max_config_bytes)
     _copy_file(source / WEIGHTS_FILE, target / WEIGHTS_FILE, limits.max_bytes)
     sync_directory(target)
 
 
-def _refuse_links_and_pickles(source: Path) -> None:
+def check_source(source: Path) -> None:
+    """Refuse what is no directory of regular, pickle-free files; nothing is opened.
+
+    Raises:
+        InvalidAdapter: it is no directory, or holds a pickle or a symbolic link; `param` names it.
+        OSError: the directory cannot be listed.
+    """
     if not source.is_dir():
         raise InvalidAdapter(f"{quoted(source.name)} is not a directory: give the one that `save_pretrained` wrote")
     with os.scandir(source) as entries:
@@ -48,16 +55,24 @@ def _refuse_links_and_pickles(source: Path) -> None:
                 )
 
 
-def _copy_file(source: Path, target: Path, limit: int) -> None:
+def open_source_file(source: Path) -> io.BufferedReader:
+    """Open one of the adapter's files.
+
+    Raises:
+        InvalidAdapter: it is missing, is no regular file, or may not be read; `param` names it.
+    """
     try:
-        reader = open_regular(source)
+        return open_regular(source)
     except FileNotFoundError:
         raise InvalidAdapter(
             f"there is no {source.name}: give the directory that `save_pretrained` wrote", param=source.name
         ) from None
     except OSError as error:
         raise InvalidAdapter(f"{source.name} cannot be read: {error.strerror or error}", param=source.name) from error
-    with reader, open(target, "xb", opener=_read_only) as writer:
+
+
+def _copy_file(source: Path, target: Path, limit: int) -> None:
+    with open_source_file(source) as reader, open(target, "xb", opener=_read_only) as writer:
         copied = 0
         while chunk := reader.read(_CHUNK_BYTES):
             copied += len(chunk)

@@ -39,7 +39,16 @@ Examples:
 """
 
 
-def _serve(*, as_json: Json = False, **flags: Any) -> None:
+def _refuse_key(value: str | None) -> None:
+    if value is not None:
+        raise typer.BadParameter("a key is in no flag, where others see it: set SWITCHYARD_API_KEY instead")
+
+
+NoKey = Annotated[str | None, typer.Option("--api-key", hidden=True, callback=_refuse_key)]
+
+
+def _serve(*, as_json: Json = False, api_key: NoKey = None, **flags: Any) -> None:
+    assert api_key is None
     settings = settings_from(flags)
     from server.commands.serve import run_server
 

@@ -32,9 +32,10 @@ _FAILURES: dict[str, type[SwitchyardError]] = {
 
 @dataclass(frozen=True)
 class Delivery:
-    """A submitted request and how its answer is written."""
+    """A submitted request and how its answer is written; `model` is the name that the client asked for."""
 
     generation: Generation
+    model: str
     target: Target
     prompt_tokens: int
     text: GeneratedText
@@ -57,6 +58,7 @@ class GenerationResponse(Response):
         self._delivery = delivery
         self._received = aiter(delivery.generation)
         self._outcome = "failed"
+        self._started: Started | None = None
         self._over = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002
@@ -70,7 +72,28 @@ class GenerationResponse(Response):
             finally:
                 delivery.generation.cancel()
                 delivery.place.leave()
-                delivery.record.end(self._outcome, delivery.text.token_count)
+                self._log_end(delivery.record.end(self._outcome, delivery.text.token_count))
+
+    def _log_end(self, seconds: float) -> None:
+        """One line for the whole request; its texts are the client's and stay out of the log."""
+        delivery = self._delivery
+        adapter, digest = delivery.target.name, delivery.target.digest
+        fallback = None
+        if self._started is not None:
+            origin = _origin(delivery.target, self._started)
+            adapter, digest, fallback = origin["adapter"], origin["digest"], self._started.fallback
+        logger.debug(
+            "request %s: %s: model %s, adapter %s, digest %s, fallback %s, %d prompt and %d generated tokens, %.3f s",
+            request_id.get(),
+            self._outcome,
+            delivery.model,
+            adapter,
+            digest or "none",
+            fallback or "none",
+            delivery.prompt_tokens,
+            delivery.text.token_count,
+            seconds,
+        )
 
     def _client_gone(self, connected: anyio.CancelScope) -> None:
         if not self._over:
@@ -130,6 +153,7 @@ class GenerationResponse(Response):
         """
         async for event in self._received:
             if isinstance(event, Started):
+                self._started = event
                 self._delivery.record.started(event)
                 return event
             if isinstance(event, Failed) and event.reason is not None:

@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from server.api.declared_routes import allowed_methods, path_under_v1
 from server.api.json_response import json_response
 from server.api.request_id import request_id
 from server.errors import AuthenticationFailed, EngineUnavailable, InvalidRequest, QueueFull, SwitchyardError
@@ -97,14 +98,20 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     """What the framework raises itself: no such route, or no such method on it."""
     assert isinstance(error, HTTPException)
     place = f"{request.method} {request.url.path}"
+    headers = {name.lower(): value for name, value in (error.headers or {}).items()}
     if error.status_code == 404:
-        body = _object(f"there is no {place}", "invalid_request_error", None, "not_found")
+        near = path_under_v1(request)
+        advice = f"; did you mean {near}? (the client's base_url ends in /v1)" if near is not None else ""
+        body = _object(f"there is no {place}{advice}", "invalid_request_error", None, "not_found")
     elif error.status_code == 405:
-        body = _object(f"{place} is not allowed", "invalid_request_error", None, "method_not_allowed")
+        methods = allowed_methods(request)
+        headers["allow"] = ", ".join(methods)
+        message = f"{place} is not allowed; send {' or '.join(methods)}"
+        body = _object(message, "invalid_request_error", None, "method_not_allowed")
     else:
         phrase = HTTPStatus(error.status_code).phrase.lower()
         body = _object(str(error.detail), "invalid_request_error", None, phrase.replace(" ", "_"))
-    return json_response(body, status=error.status_code, headers=dict(error.headers or {}))
+    return json_response(body, status=error.status_code, headers=headers)
 
 
 async def _on_validation_error(_: Request, error: Exception) -> Response:

@@ -1,10 +1,12 @@
 """The `model` field of a request, resolved to the bare base or to one immutable adapter version."""
 
 import asyncio
+import dataclasses
 from dataclasses import dataclass
 
 from adapters_store import AdapterStore, InvalidName, UnknownAdapter, Version, parse_model_name
-from adapters_store.names import BASE_NAME, AdapterRef
+from adapters_store.errors import StoreError
+from adapters_store.names import BASE_NAME, AdapterName, AdapterRef
 from server.engine.messages import AdapterVersion
 
 
@@ -18,6 +20,11 @@ class Target:
     def name(self) -> str:
         """The adapter's name without selector, or `base`."""
         return BASE_NAME if self.version is None else str(self.version.name)
+
+    @property
+    def digest(self) -> str | None:
+        """The version's digest, None for the bare base."""
+        return None if self.version is None else self.version.digest
 
     def as_engine_version(self) -> AdapterVersion | None:
         """The version as the engine is told of it."""
@@ -47,10 +54,34 @@ class ModelNames:
             if ref is None:
                 return Target(None)
             # In a thread: a disk that hangs must not stop the streams of others.
-            return Target(await asyncio.to_thread(self._store.resolve, ref))
+            return Target(await asyncio.to_thread(self._version, ref))
         except (InvalidName, UnknownAdapter) as error:
             error.param = error.param or "model"
             raise
+
+    def _version(self, ref: AdapterRef) -> Version:
+        try:
+            return self._store.resolve(ref)
+        except UnknownAdapter as error:
+            # Only where the store had nothing more to say than that the name is unknown.
+            if error.message == f"there is no adapter {str(ref.name)!r}":
+                raise UnknownAdapter(error.message + self._advice(ref)) from None
+            raise
+
+    def _advice(self, ref: AdapterRef) -> str:
+        """What to ask instead of a name that resembles none: its lower-case form, else what there is."""
+        # The name alone: a tenant in another case is another tenant, whose names are not told.
+        lower = dataclasses.replace(ref.name, name=ref.name.name.lower())
+        if lower != ref.name and not lower.is_reserved and self._is_known(lower):
+            return f"; did you mean {str(lower)!r}?"
+        return f"; ask `{BASE_NAME}`, or one that GET /v1/models lists"
+
+    def _is_known(self, name: AdapterName) -> bool:
+        try:
+            self._store.get(name)
+        except StoreError:
+            return False
+        return True
 
     def _adapter_ref(self, text: str) -> AdapterRef | None:
         """The one adapter that `text` names, None for the bare base."""

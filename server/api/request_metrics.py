@@ -128,11 +128,12 @@ class RequestRecord:
         self._metrics.first_token_seconds.observe(waited)
         self._metrics.vllm_first_token_seconds.labels(self._model_name).observe(waited)
 
-    def end(self, outcome: str, tokens: int) -> None:
-        """The request ended after `tokens` tokens."""
+    def end(self, outcome: str, tokens: int) -> float:
+        """The request ended after `tokens` tokens; returns the seconds that it took."""
         now = self._metrics.clock()
         self._metrics.requests.labels(outcome, self._label).inc()
         self._metrics.generation_tokens.labels(self._label).inc(tokens)
         self._metrics.request_seconds.observe(now - self._begun)
         if self._first is not None and tokens > 1:
             self._metrics.token_seconds.observe((now - self._first) / (tokens - 1))
+        return now - self._begun

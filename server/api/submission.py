@@ -106,6 +106,7 @@ def submit(
     return GenerationResponse(
         Delivery(
             generation=generation,
+            model=request.model,
             target=target,
             prompt_tokens=len(prompt),
             text=text,

@@ -1,13 +1,15 @@
 """`switchyard adapters`: push, list, show, promote, rollback, delete."""
 
+import re
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.table import Table
 
-from adapters_store import AdapterStore, parse_adapter_name, parse_adapter_ref
+from adapters_store import AdapterStore, parse_adapter_name
 from adapters_store.names import LATEST
+from server.commands.adapter_arguments import promoted_version, published_name, server_url
 from server.commands.catalogs import Catalog, LocalCatalog
 from server.commands.failure import CommandFailed
 from server.commands.output import Output
@@ -19,9 +21,18 @@ app = typer.Typer(
 )
 
 _PROD = "prod"
+_MILLISECONDS = re.compile(r"\.[0-9]+")
+_SHORT_DIGEST = len("sha256:") + 12
 
 Name = Annotated[str, typer.Argument(help="The adapter: NAME or TENANT/NAME.")]
-Url = Annotated[str | None, typer.Option("--url", help="A server, as http://127.0.0.1:8000.")]
+Url = Annotated[
+    str | None,
+    typer.Option(
+        "--url",
+        callback=server_url,
+        help="A server, as http://127.0.0.1:8000. Where it wants a key, set SWITCHYARD_API_KEY to the server's key.",
+    ),
+]
 Store = Annotated[
     Path, typer.Option("--store", envvar="SWITCHYARD_STORE", help="The directory of a store on this machine.")
 ]
@@ -47,12 +58,10 @@ def push(
 ) -> None:
     """Publish a PEFT directory as a new version. The same content again gives the same digest."""
     output = Output(as_json=as_json)
-    answer = _catalog(context, url, store, api_key, output, create=True).push(
-        parse_adapter_name(name), directory, alias
-    )
+    answer = _catalog(context, url, store, api_key, output, create=True).push(published_name(name), directory, alias)
     for warning in answer["warnings"]:
         output.warning(warning)
-    output.result(answer, f"{answer['id']}@{answer['alias']} is now {answer['digest']}")
+    output.result(answer, _moved(answer))
 
 
 @app.command("list")
@@ -66,7 +75,7 @@ def list_adapters(
     """Every adapter with its aliases, a row for each."""
     output = Output(as_json=as_json)
     answer = _catalog(context, url, store, api_key, output).list()
-    output.table(answer, lambda: _alias_table(answer["data"]))
+    output.table(answer, lambda narrow: _alias_table(answer["data"], narrow=narrow))
 
 
 @app.command()
@@ -81,7 +90,7 @@ def show(
     """One adapter with its versions, the newest last."""
     output = Output(as_json=as_json)
     answer = _catalog(context, url, store, api_key, output).show(parse_adapter_name(name))
-    output.table(answer, lambda: _version_table(answer))
+    output.table(answer, lambda _narrow: _version_table(answer))
 
 
 @app.command()
@@ -96,7 +105,7 @@ def promote(
 ) -> None:
     """Point an alias at a version: that of another alias (latest, unless named) or of a digest."""
     output = Output(as_json=as_json)
-    answer = _catalog(context, url, store, api_key, output).promote(parse_adapter_ref(ref), alias)
+    answer = _catalog(context, url, store, api_key, output).promote(promoted_version(ref), alias)
     output.result(answer, _moved(answer))
 
 
@@ -150,7 +159,7 @@ def _catalog(
         raise CommandFailed(f"cannot open the store {store}: {error.strerror or error}") from error
 
 
-def _alias_table(adapters: list[dict[str, Any]]) -> Table:
+def _alias_table(adapters: list[dict[str, Any]], *, narrow: bool) -> Table:
     table = Table("adapter", "alias", "method", "rank", "published")
     table.add_column("digest", overflow="fold")
     for adapter in adapters:
@@ -158,7 +167,10 @@ def _alias_table(adapters: list[dict[str, Any]]) -> Table:
         for alias, digest in adapter["aliases"].items():
             version = versions[digest]
             method, rank = version["metadata"]["method"], _ranks(version["metadata"])
-            table.add_row(adapter["id"], alias, method, rank, version["created"], digest)
+            published = version["created"]
+            if narrow:
+                published, digest = _MILLISECONDS.sub("", published), f"{digest[:_SHORT_DIGEST]}…"
+            table.add_row(adapter["id"], alias, method, rank, published, digest)
     return table
 
 
@@ -181,6 +193,6 @@ def _ranks(metadata: dict[str, Any]) -> str:
 
 def _moved(answer: dict[str, Any]) -> str:
     if answer["previous"] == answer["digest"]:
-        return f"{answer['id']}@{answer['alias']} is {answer['digest']} already"
+        return f"{answer['id']}@{answer['alias']} is already {answer['digest']}"
     before = f", before {answer['previous']}" if answer["previous"] else ""
     return f"{answer['id']}@{answer['alias']} is now {answer['digest']}{before}"

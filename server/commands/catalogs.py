@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any, Protocol
 
-from adapters_store import AdapterStore
+from adapters_store import AdapterStore, UnknownAdapter
 from adapters_store.names import AdapterName, AdapterRef
 from server.api.protocol.adapter_answers import (
     deletion_answer,
@@ -18,7 +18,7 @@ class Catalog(Protocol):
     """Every method answers with what the HTTP API answers, as a dict, and raises SwitchyardError."""
 
     def push(self, name: AdapterName, directory: Path, alias: str) -> dict[str, Any]:
-        """Publish a PEFT directory and move `alias` to it."""
+        """Publish a PEFT directory and move `alias` to it; `previous` is the digest it pointed to before, or None."""
 
     def list(self) -> dict[str, Any]:
         """Every adapter."""
@@ -43,7 +43,8 @@ class LocalCatalog:
         self._store = store
 
     def push(self, name: AdapterName, directory: Path, alias: str) -> dict[str, Any]:
-        return publication_answer(self._store.publish(name, directory, alias=alias))
+        previous = self._alias_target(name, alias)
+        return {**publication_answer(self._store.publish(name, directory, alias=alias)), "previous": previous}
 
     def list(self) -> dict[str, Any]:
         return list_answer(self._store.list())
@@ -59,3 +60,9 @@ class LocalCatalog:
 
     def delete(self, name: AdapterName) -> dict[str, Any]:
         return deletion_answer(self._store.delete(name))
+
+    def _alias_target(self, name: AdapterName, alias: str) -> str | None:
+        try:
+            return self._store.get(name).aliases.get(alias)
+        except UnknownAdapter:
+            return None

@@ -10,6 +10,8 @@ from rich.table import Table
 
 # Where a table goes into a pipe or a file there is no terminal to fit into.
 _PIPE_WIDTH = 200
+# Columns up to which a terminal has no place for a whole digest.
+_NARROW_WIDTH = 100
 
 
 class Output:
@@ -23,13 +25,14 @@ class Output:
         """The result: `data` as JSON, or `text` for people."""
         self._write(f"{_json(data)}\n" if self.as_json else f"{text}\n")
 
-    def table(self, data: dict[str, Any], draw: Callable[[], Table]) -> None:
-        """A result with rows: `data` as JSON, or a table for people."""
+    def table(self, data: dict[str, Any], draw: Callable[[bool], Table]) -> None:
+        """A result with rows: `data` as JSON, or a table for people, drawn for a narrow terminal or not."""
         if self.as_json:
             self._write(f"{_json(data)}\n")
             return
         width = None if sys.stdout.isatty() else _PIPE_WIDTH
-        Console(width=width, highlight=False).print(draw())
+        console = Console(width=width, highlight=False)
+        console.print(draw(console.width <= _NARROW_WIDTH))
 
     def warning(self, text: str) -> None:
         """Something to know that is no result."""

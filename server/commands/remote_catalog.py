@@ -9,12 +9,17 @@ import httpx
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
-from adapters_store.adapter_files import ADAPTER_FILES, open_regular
+from adapters_store.adapter_files import ADAPTER_FILES
 from adapters_store.names import AdapterName, AdapterRef
+from adapters_store.source_directory import check_source, open_source_file
 from server.commands.failure import CommandFailed
 
 # A server checks an upload before it answers: large adapters take their time.
 _TIMEOUT = httpx.Timeout(30.0, read=600.0, write=600.0)
+
+
+class _NotThere(CommandFailed):
+    """The server answered 404."""
 
 
 class _CountedFile(io.BufferedReader):
@@ -46,14 +51,17 @@ class RemoteCatalog:
         self._stderr = stderr
 
     def push(self, name: AdapterName, directory: Path, alias: str) -> dict[str, Any]:
+        check_source(directory)
         with self._progress() as progress, ExitStack() as open_files:
             total = sum(_size(directory / file_name) for file_name in ADAPTER_FILES)
             task = progress.add_task(f"push {name}", total=total)
             files = []
             for file_name in ADAPTER_FILES:
-                file = _CountedFile(_opened(directory / file_name), progress, task)
+                file = _CountedFile(open_source_file(directory / file_name).detach(), progress, task)
                 files.append(("files", (file_name, open_files.enter_context(file))))
-            return self._call("PUT", f"/v1/adapters/{name}", params={"alias": alias}, files=files)
+            previous = self._alias_target(name, alias)
+            answer = self._call("PUT", f"/v1/adapters/{name}", params={"alias": alias}, files=files)
+        return {**answer, "previous": previous}
 
     def list(self) -> dict[str, Any]:
         return self._call("GET", "/v1/adapters")
@@ -70,6 +78,13 @@ class RemoteCatalog:
 
     def delete(self, name: AdapterName) -> dict[str, Any]:
         return self._call("DELETE", f"/v1/adapters/{name}")
+
+    def _alias_target(self, name: AdapterName, alias: str) -> str | None:
+        try:
+            digest: str | None = self.show(name)["aliases"].get(alias)
+        except _NotThere:
+            return None
+        return digest
 
     def _progress(self) -> Progress:
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
@@ -88,20 +103,15 @@ class RemoteCatalog:
             raise CommandFailed(f"{self._url} answered {response.status_code} and no JSON: is it Switchyard?") from None
         if response.is_success and isinstance(body, dict):
             return body
-        raise CommandFailed(_error_message(body) or f"{self._url} answered {response.status_code}")
+        if response.status_code == httpx.codes.UNAUTHORIZED:
+            raise CommandFailed(f"{self._url} wants a valid API key: set SWITCHYARD_API_KEY to the server's key")
+        failure = _NotThere if response.status_code == httpx.codes.NOT_FOUND else CommandFailed
+        raise failure(_error_message(body) or f"{self._url} answered {response.status_code}")
 
 
 def _size(path: Path) -> int:
-    with _opened(path) as file:
+    with open_source_file(path) as file:
         return file.seek(0, io.SEEK_END)
-
-
-def _opened(path: Path) -> io.RawIOBase:
-    try:
-        file: io.RawIOBase = open_regular(path).detach()
-    except OSError as error:
-        raise CommandFailed(f"{path} cannot be read: {error.strerror or error}") from None
-    return file
 
 
 def _error_message(body: object) -> str | None:

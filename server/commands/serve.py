@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import os
 import signal
 import socket
 from collections.abc import Iterator
@@ -100,8 +101,16 @@ def _listener(host: str, port: int) -> socket.socket:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
         return socket.create_server(address[:2], family=family, backlog=2048)
     except OSError as error:
-        reason = error.strerror or str(error)
-        raise CommandFailed(f"cannot listen on {host}:{port}: {reason}; choose another --host or --port") from error
+        raise CommandFailed(
+            f"cannot listen on {host}:{port}: {_reason(error)}; choose another --host or --port"
+        ) from error
+
+
+def _reason(error: OSError) -> str:
+    """The system's words alone: `create_server` adds the address to them; a resolver's errors have their own."""
+    if error.errno is None or isinstance(error, socket.gaierror):
+        return error.strerror or str(error)
+    return os.strerror(error.errno)
 
 
 def _open_store(settings: Settings) -> AdapterStore:

@@ -73,7 +73,37 @@ async def test_what_the_framework_refuses_is_an_error_object_too(
     error = error_of(response)
     assert (error["code"], error["type"], error["param"]) == (code, "invalid_request_error", None)
     assert path in error["message"]
-    assert ("allow" in response.headers) == (status == 405)
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("POST", "/chat/completions"), ("POST", "/completions"), ("GET", "/models"), ("GET", "/adapters/acme/support")],
+)
+async def test_a_path_without_its_v1_is_told_where_it_lies(client: httpx.AsyncClient, method: str, path: str) -> None:
+    response = await client.request(method, path)
+    assert response.status_code == 404
+    assert error_of(response)["message"] == (
+        f"there is no {method} {path}; did you mean /v1{path}? (the client's base_url ends in /v1)"
+    )
+    elsewhere = await client.request(method, "/nowhere")
+    assert error_of(elsewhere)["message"] == f"there is no {method} /nowhere"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/v1/completions", ["POST"]),
+        ("DELETE", "/v1/models/base", ["GET"]),
+        ("PATCH", "/v1/adapters/acme/support", ["GET", "PUT", "DELETE"]),
+    ],
+)
+async def test_a_method_that_is_not_allowed_is_told_those_that_are(
+    client: httpx.AsyncClient, method: str, path: str, allowed: list[str]
+) -> None:
+    response = await client.request(method, path)
+    assert response.status_code == 405
+    assert response.headers["allow"] == ", ".join(allowed)
+    assert error_of(response)["message"] == f"{method} {path} is not allowed; send {' or '.join(allowed)}"
 
 
 @pytest.mark.parametrize(

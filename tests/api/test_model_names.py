@@ -79,6 +79,28 @@ async def test_a_near_miss_is_answered_with_a_suggestion(bench: Bench, client: h
     assert "did you mean 'support'" in (await complete(client, "suport")).json()["error"]["message"]
 
 
+async def test_a_name_in_another_case_is_answered_with_a_suggestion(bench: Bench, client: httpx.AsyncClient) -> None:
+    bench.publish("acme/support")
+    message = (await complete(client, "acme/SUPPORT@prod")).json()["error"]["message"]
+    assert message == "there is no adapter 'acme/SUPPORT'; did you mean 'acme/support'?"
+    assert "did you mean" not in (await complete(client, "ACME/SUPPORT")).json()["error"]["message"]
+
+
+@pytest.mark.parametrize("model", ["gpt-4o", "TASK", "other/support"])
+async def test_a_name_like_no_other_is_told_what_there_is(bench: Bench, client: httpx.AsyncClient, model: str) -> None:
+    bench.publish("support")
+    message = (await complete(client, model)).json()["error"]["message"]
+    assert message == f"there is no adapter '{model}'; ask `base`, or one that GET /v1/models lists"
+
+
+async def test_an_alias_that_is_not_there_is_answered_with_those_that_are(
+    bench: Bench, client: httpx.AsyncClient
+) -> None:
+    bench.publish("support")
+    message = (await complete(client, "support@staging")).json()["error"]["message"]
+    assert message.endswith("its aliases are: latest")
+
+
 @pytest.mark.parametrize(
     ("model", "says"),
     [

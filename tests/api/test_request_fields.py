@@ -102,6 +102,33 @@ def test_a_field_that_is_not_acted_on_is_refused_by_name(
 
 
 @pytest.mark.parametrize(
+    ("field", "value", "accepted"),
+    [
+        ("echo", True, "send false"),
+        ("response_format", {"type": "json_object"}, 'send {"type": "text"}'),
+        ("tool_choice", "required", 'send "none" or "auto"'),
+        ("user", 7, "must be of type string"),
+        ("metadata", 7, "must be of type object"),
+        ("parallel_tool_calls", 7, "must be of type boolean"),
+    ],
+)
+def test_what_is_accepted_is_said_in_json(field: str, value: object, accepted: str) -> None:
+    assert refused(ChatRequest, CHAT | {field: value}).message.endswith(accepted)
+
+
+@pytest.mark.parametrize(
+    ("field", "meant"),
+    [("max_token", "max_tokens"), ("max_new_tokens", "max_tokens"), ("topP", "top_p"), ("TEMPERATURE", "temperature")],
+)
+def test_an_unknown_field_near_a_known_one_is_answered_with_it(field: str, meant: str) -> None:
+    assert refused(CompletionRequest, COMPLETION | {field: 1}).message.endswith(f"; did you mean {meant}?")
+
+
+def test_an_unknown_field_like_no_other_is_to_be_left_out() -> None:
+    assert refused(CompletionRequest, COMPLETION | {"no_such_field": 1}).message.endswith("; leave it out")
+
+
+@pytest.mark.parametrize(
     ("field", "value"),
     [
         ("tools", [{"type": "function"}]),

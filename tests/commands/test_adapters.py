@@ -1,6 +1,8 @@
 """`switchyard adapters`: the same commands on a store and on a server, for people and for programs."""
 
 import asyncio
+import shutil
+import sys
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -62,7 +64,7 @@ async def test_people_get_sentences_and_tables(bench: Bench, where: list[str], r
     digest = bench.store.get(parse_adapter_name("support")).aliases["latest"]
     assert pushed.stdout == f"support@latest is now {digest}\n"
     assert (await command("promote", "support")).stdout == f"support@prod is now {digest}\n"
-    assert (await command("promote", "support")).stdout == f"support@prod is {digest} already\n"
+    assert (await command("promote", "support")).stdout == f"support@prod is already {digest}\n"
     listed = await command("list")
     assert [line for line in listed.stdout.splitlines() if "prod" in line and digest in line]
     shown = await command("show", "support")
@@ -130,17 +132,117 @@ def test_a_server_or_a_store_not_both(bench: Bench, run: Run, monkeypatch: pytes
     assert "cannot be reached" in only_url.stderr
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "127.0.0.1:8000", "ftp://x", "http://"])
-def test_a_server_that_is_not_there_is_one_line(run: Run, url: str) -> None:
-    finished = run("adapters", "list", "--url", url)
+def test_a_server_that_is_not_there_is_one_line(run: Run) -> None:
+    finished = run("adapters", "list", "--url", "http://127.0.0.1:1")
     assert finished.status == 1
     assert finished.stderr.startswith("error: ")
     assert finished.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "localhost:8000", "ftp://x", "http://", "http://[", ""])
+def test_a_url_that_is_not_one_is_a_wrong_usage_with_the_fix(run: Run, url: str) -> None:
+    finished = run("adapters", "list", "--url", url)
+    assert finished.status == 2
+    assert "write it as http://127.0.0.1:8000" in " ".join(finished.stderr.split())
+
+
+@pytest.mark.parametrize("ending", ["/", "/v1", "/v1/"])
+async def test_a_url_may_end_as_clients_write_it(bench: Bench, run: Run, ending: str) -> None:
+    bench.publish("support")
+    async with live(bench, bench.engine(saying([]))) as url:
+        listed = await asyncio.to_thread(run, "adapters", "list", "--json", "--url", url + ending)
+    assert [entry["id"] for entry in listed.json["data"]] == ["support"]
 
 
 async def test_a_wrong_key_is_said(bench: Bench, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SWITCHYARD_API_KEY", "another key")
     async with live(bench, bench.engine(saying([])), api_key=KEY) as url:
         finished = await asyncio.to_thread(run, "adapters", "list", "--url", url)
-    assert (finished.status, "API key" in finished.stderr) == (1, True)
+    assert finished.status == 1
+    assert "set SWITCHYARD_API_KEY to the server's key" in finished.stderr
     assert "another key" not in finished.stderr
+
+
+def _pickle(directory: Path) -> None:
+    (directory / "adapter_model.bin").write_bytes(b"")
+
+
+def _link(directory: Path) -> None:
+    (directory / "README.md").symlink_to("/etc/hostname")
+
+
+def _missing_weights(directory: Path) -> None:
+    (directory / "adapter_model.safetensors").unlink()
+
+
+def _file_instead(directory: Path) -> None:
+    shutil.rmtree(directory)
+    directory.write_text("")
+
+
+@pytest.mark.parametrize("spoil", [_pickle, _link, _missing_weights, _file_instead])
+def test_a_directory_is_checked_before_it_is_sent_as_the_store_checks_it(
+    bench: Bench, run: Run, spoil: Callable[[Path], None]
+) -> None:
+    source = bench.adapter_directory(1)
+    spoil(source)
+    stored = run("adapters", "push", "support", source, "--store", bench.store.root)
+    sent = run("adapters", "push", "support", source, "--url", "http://127.0.0.1:1")
+    assert (stored.status, sent.status) == (1, 1)
+    assert sent.stderr == stored.stderr
+
+
+async def test_a_push_says_whether_the_alias_moved_and_from_where(bench: Bench, where: list[str], run: Run) -> None:
+    async def push(seed: int) -> Finished:
+        source = bench.adapter_directory(seed)
+        return await asyncio.to_thread(run, "adapters", "push", "french", source, *where)
+
+    def latest() -> str:
+        return bench.store.get(parse_adapter_name("french")).aliases["latest"]
+
+    assert (await push(1)).stdout == f"french@latest is now {(first := latest())}\n"
+    assert (await push(1)).stdout == f"french@latest is already {first}\n"
+    assert (await push(2)).stdout == f"french@latest is now {latest()}, before {first}\n"
+
+
+@pytest.mark.parametrize(("columns", "terminal", "whole"), [(100, True, False), (160, True, True), (80, False, True)])
+def test_a_narrow_terminal_gets_short_digests_and_dates(
+    bench: Bench, run: Run, monkeypatch: pytest.MonkeyPatch, columns: int, terminal: bool, whole: bool
+) -> None:
+    bench.publish("support")
+    version = bench.store.get(parse_adapter_name("support")).versions[0]
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: terminal)
+    listed = run("adapters", "list", "--store", bench.store.root).stdout
+    assert (version.digest in listed, version.created in listed) == (whole, whole)
+    short_date = f"{version.created.partition('.')[0]}Z"
+    assert (f"{version.digest[:19]}…" in listed, short_date in listed) == (not whole, not whole)
+
+
+@pytest.mark.parametrize("name", ["x@prod", "My Adapter", "a/b/c", "x+y", ""])
+def test_a_push_says_what_a_name_may_be(bench: Bench, run: Run, name: str) -> None:
+    finished = run("adapters", "push", name, bench.adapter_directory(1), "--store", bench.store.root)
+    assert finished.status == 1
+    assert "NAME or TENANT/NAME of letters, digits, . _ -; choose the alias with --alias" in finished.stderr
+
+
+@pytest.mark.parametrize(
+    ("ref", "says"),
+    [
+        ("support@sha256:0123456789ab", "all 64 lower-case hex digits"),
+        ("support@sha256:0123456789ab", "adapters show support --json"),
+        ("My Adapter", "NAME or TENANT/NAME of letters, digits, . _ -"),
+        ("My Adapter@sha256:0123456789ab", "NAME or TENANT/NAME of letters, digits, . _ -"),
+        ("support@a b", "@ALIAS or @sha256:DIGEST"),
+    ],
+)
+def test_a_promotion_says_how_a_version_is_written(bench: Bench, run: Run, ref: str, says: str) -> None:
+    bench.publish("support")
+    finished = run("adapters", "promote", ref, "--store", bench.store.root)
+    assert finished.status == 1
+    assert says in finished.stderr
+
+
+def test_the_help_says_where_the_key_comes_from(run: Run) -> None:
+    helped = " ".join(run("adapters", "push", "--help").stdout.split())
+    assert "set SWITCHYARD_API_KEY to the server's key" in helped

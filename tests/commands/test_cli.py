@@ -1,5 +1,6 @@
 """The command itself: light to start, helpful, and clear when it fails."""
 
+import errno
 import json
 import os
 import signal
@@ -117,12 +118,20 @@ def test_a_wrong_usage_is_status_2(run: Run) -> None:
     assert run("serve", "--quantization", "int3").status == 2
 
 
+def test_a_key_as_a_flag_is_refused_with_the_variable_to_set(run: Run) -> None:
+    finished = run("serve", "--api-key", "a-secret")
+    assert finished.status == 2
+    assert "set SWITCHYARD_API_KEY instead" in " ".join(finished.stderr.split())
+    assert "a-secret" not in finished.stderr
+
+
 def test_a_port_that_is_taken_is_one_line(run: Run, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         finished = run("serve", "--port", port, "--store", tmp_path / "store")
     assert (finished.status, finished.stdout) == (1, "")
-    assert finished.stderr.startswith(f"error: cannot listen on 127.0.0.1:{port}: ")
+    reason = os.strerror(errno.EADDRINUSE)
+    assert finished.stderr == (f"error: cannot listen on 127.0.0.1:{port}: {reason}; choose another --host or --port\n")
 
 
 def test_a_server_says_where_it_listens_and_ends_gracefully(bench: Bench) -> None:

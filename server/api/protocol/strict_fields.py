@@ -4,6 +4,8 @@ A field that is not acted on is accepted when it is null or says what happens an
 is refused by name. Nothing a client asks for is ever ignored.
 """
 
+import difflib
+import json
 from collections.abc import Mapping
 from typing import Any, ClassVar, Self
 
@@ -12,6 +14,9 @@ from pydantic_core import PydanticCustomError
 
 from server.errors import InvalidRequest, UnsupportedField
 
+# How alike an unknown field and a known one must be for a suggestion; 1 is equal.
+_ALIKE = 0.75
+_JSON_TYPES: Mapping[type, str] = {bool: "boolean", dict: "object", str: "string"}
 _UNSUPPORTED = "unsupported_parameter"
 _MISSING_NAMES = {"missing": "is required", "string_type": "must be a string", "list_type": "must be a list"}
 
@@ -31,7 +36,7 @@ class Neutral:
 
     def refusal(self, field: str) -> str:
         """The message for any other value."""
-        accepted = " or ".join(repr(value) for value in self.values)
+        accepted = " or ".join(json.dumps(value) for value in self.values)
         leave = f"leave it out, or send {accepted}" if self.values else "leave it out"
         return f"{field} is not supported by this server; {self.hint or leave}"
 
@@ -42,7 +47,7 @@ class Label(Neutral):
     __slots__ = ("kind",)
 
     def __init__(self, kind: type) -> None:
-        super().__init__(hint=f"as a label it must be of type {kind.__name__}")
+        super().__init__(hint=f"as a label it must be of type {_JSON_TYPES[kind]}")
         self.kind = kind
 
     def accepts(self, value: object) -> bool:
@@ -77,8 +82,15 @@ class StrictFields(BaseModel):
                 if value is not None and not cls.neutral[name].accepts(value):
                     raise _unsupported(name, cls.neutral[name].refusal(name))
             else:
-                raise _unsupported(name, f"{name[:64]} is not a field that this server knows; leave it out")
+                raise _unsupported(name, cls._unknown(name[:64]))
         return kept
+
+    @classmethod
+    def _unknown(cls, name: str) -> str:
+        """The message for a field that is in no list."""
+        close = difflib.get_close_matches(name.lower(), sorted(cls.acted_on), n=1, cutoff=_ALIKE)
+        advice = f"did you mean {close[0]}?" if close else "leave it out"
+        return f"{name} is not a field that this server knows; {advice}"
 
     @classmethod
     def parse(cls, body: object) -> Self:

@@ -1,6 +1,7 @@
 """`/v1/adapters`: publish, list, show, delete, promote, roll back."""
 
 import asyncio
+import logging
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -18,8 +19,10 @@ from server.api.protocol.adapter_answers import (
 )
 from server.api.protocol.adapter_requests import PromoteRequest, RollbackRequest
 from server.api.request_body import read_json
+from server.api.request_id import request_id
 from server.api.upload import received_adapter
 
+logger = logging.getLogger(__name__)
 router = APIRouter(tags=["adapters"])
 
 
@@ -44,6 +47,7 @@ async def publish_adapter(
             publication = await context.write(context.store.publish, adapter, directory, base=base, alias=alias)
     finally:
         place.leave()
+    _log_change("published", adapter, alias, publication.version.digest)
     return json_response(publication_answer(publication), status=201 if publication.created else 200)
 
 
@@ -58,6 +62,8 @@ async def show_adapter(name: str, context: RequestContext) -> Response:
 async def delete_adapter(name: str, context: RequestContext) -> Response:
     """Remove an adapter from the store and from the device; requests that run on it end undisturbed."""
     entry = await context.write(context.store.delete, parse_adapter_name(name))
+    digests = ", ".join(version.digest for version in entry.versions)
+    _log_change("deleted", entry.name, ", ".join(entry.aliases) or "none", digests)
     await _unload_unused(context, {version.digest for version in entry.versions})
     return json_response(deletion_answer(entry))
 
@@ -69,6 +75,7 @@ async def promote_adapter(name: str, request: Request, context: RequestContext) 
     asked = PromoteRequest.parse(await read_json(request, context.settings.max_body_bytes))
     ref = AdapterRef(adapter, digest=asked.digest) if asked.digest else AdapterRef(adapter, alias=asked.source)
     move = await context.write(context.store.promote, ref, asked.alias, expect=asked.expect)
+    _log_change("promoted", adapter, move.alias, move.digest)
     return json_response(move_answer(move))
 
 
@@ -77,7 +84,14 @@ async def rollback_adapter(name: str, request: Request, context: RequestContext)
     """Move an alias back to where it was before its last move."""
     adapter = parse_adapter_name(name)
     asked = RollbackRequest.parse(await read_json(request, context.settings.max_body_bytes))
-    return json_response(move_answer(await context.write(context.store.rollback, adapter, asked.alias)))
+    move = await context.write(context.store.rollback, adapter, asked.alias)
+    _log_change("rolled back", adapter, move.alias, move.digest)
+    return json_response(move_answer(move))
+
+
+def _log_change(change: str, adapter: AdapterName, aliases: str, digests: str) -> None:
+    """One line for each change that the store has made."""
+    logger.info("request %s: %s %s, alias %s: %s", request_id.get(), change, adapter, aliases, digests)
 
 
 def _publishable(name: str, alias: str) -> AdapterName:

@@ -1,11 +1,13 @@
 """`/v1/completions` and `/v1/chat/completions`."""
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from fastapi import APIRouter, Request, Response
 
+from adapters_store.quoting import quoted
 from server.api.answer_format import ChatFormat, CompletionFormat
 from server.api.context import Context, RequestContext, ServedModel
 from server.api.protocol.answers import ChatCompletion, Completion, ErrorAnswer
@@ -13,9 +15,11 @@ from server.api.protocol.chat_request import ChatRequest
 from server.api.protocol.completion_request import DEFAULT_MAX_TOKENS, CompletionRequest
 from server.api.protocol.generation_request import GenerationRequest
 from server.api.request_body import read_json
+from server.api.request_id import request_id
 from server.api.submission import check_encoded, check_token_ids, submit
 from server.errors import SwitchyardError
 
+logger = logging.getLogger(__name__)
 router = APIRouter(tags=["generation"])
 
 RequestT = TypeVar("RequestT", bound=GenerationRequest)
@@ -72,9 +76,11 @@ async def create_chat_completion(request: Request, context: RequestContext) -> R
 
 
 async def _generate(endpoint: _Endpoint[RequestT], request: Request, context: Context) -> Response:
+    name = "unread"
     try:
         model = context.ready_model()
         asked = endpoint.request_type.parse(await read_json(request, context.settings.max_body_bytes))
+        name = quoted(asked.model)
         target = await model.names.resolve(asked.model)
         place = model.admission.enter()
         try:
@@ -95,4 +101,5 @@ async def _generate(endpoint: _Endpoint[RequestT], request: Request, context: Co
             raise
     except SwitchyardError as error:
         context.metrics.requests.refused.labels(error.code).inc()
+        logger.debug("request %s: refused: model %s, %d %s", request_id.get(), name, error.status, error.code)
         raise
