@@ -73,6 +73,7 @@ async def test_what_the_framework_refuses_is_an_error_object_too(
     error = error_of(response)
     assert (error["code"], error["type"], error["param"]) == (code, "invalid_request_error", None)
     assert path in error["message"]
+    assert ("allow" in response.headers) == (status == 405)
 
 
 @pytest.mark.parametrize(
