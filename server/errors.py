@@ -14,11 +14,15 @@ __all__ = [
     "ContextLengthExceeded",
     "EngineFailed",
     "EngineUnavailable",
+    "ForbiddenHost",
+    "ForbiddenOrigin",
     "InvalidRequest",
     "NotFound",
     "QueueFull",
+    "RequestTimeout",
     "SwitchyardError",
     "UnsupportedField",
+    "UnsupportedMediaType",
 ]
 
 
@@ -53,6 +57,36 @@ class BodyTooLarge(InvalidRequest):
 
     status = 413
     code = "request_too_large"
+
+
+class UnsupportedMediaType(InvalidRequest):
+    """A JSON route was sent a body that is not declared as JSON."""
+
+    status = 415
+    code = "unsupported_media_type"
+
+
+class RequestTimeout(InvalidRequest):
+    """The client stopped in the middle of a request's body."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class ForbiddenHost(SwitchyardError):
+    """A server without a key was asked under a name that is not this machine's own."""
+
+    status = 403
+    type = "permission_error"
+    code = "forbidden_host"
+
+
+class ForbiddenOrigin(SwitchyardError):
+    """A web page from elsewhere asked a server without a key."""
+
+    status = 403
+    type = "permission_error"
+    code = "forbidden_origin"
 
 
 class ContextLengthExceeded(InvalidRequest):

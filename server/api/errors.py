@@ -11,42 +11,19 @@ from starlette.exceptions import HTTPException
 from server.api.declared_routes import allowed_methods, path_under_v1
 from server.api.json_response import json_response
 from server.api.request_id import request_id
-from server.errors import AuthenticationFailed, EngineUnavailable, InvalidRequest, QueueFull, SwitchyardError
+from server.errors import (
+    AuthenticationFailed,
+    EngineUnavailable,
+    InvalidRequest,
+    QueueFull,
+    RequestTimeout,
+    SwitchyardError,
+)
 
 logger = logging.getLogger(__name__)
 
 # Seconds a client is told to wait for an engine that starts or restarts.
 _ENGINE_RETRY_AFTER = 5
-
-
-class UnsupportedMediaType(InvalidRequest):
-    """A JSON route was sent a body that is not declared as JSON."""
-
-    status = 415
-    code = "unsupported_media_type"
-
-
-class RequestTimeout(InvalidRequest):
-    """The client stopped in the middle of a request's body."""
-
-    status = 408
-    code = "request_timeout"
-
-
-class ForbiddenHost(SwitchyardError):
-    """A server without a key was asked under a name that is not this machine's own."""
-
-    status = 403
-    type = "permission_error"
-    code = "forbidden_host"
-
-
-class ForbiddenOrigin(SwitchyardError):
-    """A web page from elsewhere asked a server without a key."""
-
-    status = 403
-    type = "permission_error"
-    code = "forbidden_origin"
 
 
 def error_object(error: SwitchyardError) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import re
 
 from starlette.datastructures import Headers
 
-from server.api.errors import ForbiddenHost, ForbiddenOrigin
+from server.errors import ForbiddenHost, ForbiddenOrigin
 
 _NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _HOST = re.compile(r"(?:\[([0-9a-f:.]+)\]|([^\[\]:/@]+))(?::[0-9]+)?", re.IGNORECASE)

@@ -6,8 +6,7 @@ from collections.abc import AsyncIterator
 import msgspec
 from fastapi import Request
 
-from server.api.errors import RequestTimeout, UnsupportedMediaType
-from server.errors import BodyTooLarge, InvalidRequest
+from server.errors import BodyTooLarge, InvalidRequest, RequestTimeout, UnsupportedMediaType
 
 # A client that sends nothing for so long in the middle of a body is given up.
 IDLE_SECONDS = 30.0
