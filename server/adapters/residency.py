@@ -67,7 +67,10 @@ class Residency:
         return digest in self._entries
 
     def is_cold(self, digest: str) -> bool:
-        """Is it worth loading the version now: not on the device, and not known to fail? Safe from any thread."""
+        """Is it worth loading the version now: not on the device, and not known to fail? Safe from any thread.
+
+        The answer may be out of date at once: a load that is then started for nothing is dropped when it ends.
+        """
         return digest not in self._entries and self.failure(digest) is None
 
     def failure(self, digest: str) -> LoadFailure | None:
@@ -202,10 +205,13 @@ class Residency:
         )
 
     def _take_failures(self) -> None:
+        """Remember what failed; forget loads of versions that are on the device already."""
         now = self._clock()
         self._failures = {digest: failed for digest, failed in self._failures.items() if failed[1] > now}
         for loaded in self._loader.finished():
-            if isinstance(loaded.outcome, LoadFailure):
+            if loaded.version.digest in self._entries:
+                self._loader.take(loaded.version.digest)  # started after `is_cold`, just before another load came in
+            elif isinstance(loaded.outcome, LoadFailure):
                 self._loader.take(loaded.version.digest)
                 self._failures[loaded.version.digest] = (loaded.outcome, now + FAILURE_MEMORY_SECONDS)
                 self._report_load(loaded, None)
@@ -214,7 +220,8 @@ class Residency:
         """Keep what nobody waits for any more only if it costs no one else their place."""
         for loaded in self._loader.finished():
             form = loaded.outcome
-            if loaded.version.digest in wanted or isinstance(form, LoadFailure):
+            digest = loaded.version.digest
+            if digest in wanted or digest in self._entries or isinstance(form, LoadFailure):
                 continue
             if form.size_bytes <= self.budget_bytes - self.used_bytes:
                 self._place(loaded, form, protected=set())

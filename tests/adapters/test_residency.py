@@ -1,5 +1,6 @@
 """The device tier: who gets onto it, who leaves it, and in which order."""
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 
@@ -90,6 +91,11 @@ class ResidencyMachine(RuleBasedStateMachine):
         else:
             assert name not in self.resident
 
+    @rule(data=st.data())
+    def start_a_load_beside_the_engine_thread(self, data: st.DataObject) -> None:
+        """What a submitting thread does; whether the version is cold may have changed since it asked."""
+        self.loader.start(adapter(data.draw(st.sampled_from(self.resident or NAMES))))
+
     @precondition(lambda self: self.loader.running)
     @rule(data=st.data(), fails=st.booleans())
     def end_load(self, data: st.DataObject, fails: bool) -> None:
@@ -103,7 +109,11 @@ class ResidencyMachine(RuleBasedStateMachine):
     @rule()
     def settle(self) -> None:
         waiting, space = list(self.waiting), self.unpinned_space()
-        failing = {one.version.name for one in self.loader.finished() if isinstance(one.outcome, LoadFailure)}
+        failing = {
+            one.version.name
+            for one in self.loader.finished()
+            if isinstance(one.outcome, LoadFailure) and one.version.name not in self.resident
+        }
         seen = len(self.reports)
         blocked = self.residency.settle([adapter(name) for name in waiting])
         for name in failing:
@@ -312,6 +322,23 @@ def test_a_load_that_nobody_waits_for_any_more_takes_free_space_only() -> None:
     bench.settle()
     assert sorted(bench.resident) == ["a", "b"]
     assert not bench.loader.is_pending("sha256:c")
+
+
+def test_a_version_that_was_loaded_twice_keeps_its_first_form_and_its_pins() -> None:
+    again: list[int | LoadFailure] = [3, TORN]
+    for wanted, outcome in itertools.product(((), ("a",)), again):
+        bench = Bench()
+        bench.load("a", 3)
+        form = bench.residency.pin("sha256:a")
+        bench.loader.start(adapter("a"))
+        bench.end_load("a", outcome)
+        bench.settle(*wanted)
+        assert bench.residency.form("sha256:a") is form
+        assert (bench.residency.pins, bench.residency.used_bytes) == (1, 3)
+        assert not bench.loader.is_pending("sha256:a")
+        assert bench.residency.failure("sha256:a") is None
+        bench.residency.unpin("sha256:a")
+        assert bench.residency.pins == 0
 
 
 def test_a_failure_answers_for_its_time_and_is_then_tried_again() -> None:
