@@ -4,7 +4,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable
 
-from server.engine.messages import Event, Failed, FailureCode, Report, RequestEvent, Started, Tokens
+from server.engine.messages import Event, Failed, FailureCode, Report, RequestEvent, Tokens
 
 _log = logging.getLogger(__name__)
 
@@ -63,7 +63,7 @@ class OpenGenerations:
 
     def route(self, event: Event) -> None:
         """Deliver one event; those of requests that were given up are dropped."""
-        if isinstance(event, Started | Tokens | Failed):
+        if isinstance(event, RequestEvent):
             generation = self._open.get(event.request_id)
             if generation is not None:
                 generation.put(event)

@@ -34,15 +34,31 @@ class AdapterVersion(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
-    """How to choose the next token. `temperature` 0 is greedy; `top_k` 0 keeps the whole vocabulary."""
+    """How to choose the next token. `temperature` 0 is greedy; `top_k` 0 keeps the whole vocabulary.
+
+    Penalties follow vLLM: `repetition_penalty` counts prompt and answer, the other two the answer alone.
+    `logit_bias` is added to the logits of the tokens it names; `min_p` drops tokens less likely than that share
+    of the likeliest; before `min_tokens` no stop token is chosen. `grammar` is llguidance's own serialised form.
+    `logprobs` asks for the score of each generated token and of that many of the likeliest ones beside it (0:
+    itself alone), `prompt_logprobs` for the same of the prompt.
+    """
 
     max_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
+    min_p: float = 0.0
     seed: int | None = None
     stop_token_ids: tuple[int, ...] = ()
     ignore_eos: bool = False
+    min_tokens: int = 0
+    presence_penalty: float = 0.0
+    frequency_penalty: float = 0.0
+    repetition_penalty: float = 1.0
+    logit_bias: dict[int, float] = {}
+    grammar: str | None = None
+    logprobs: int | None = None
+    prompt_logprobs: int | None = None
 
 
 class Submit(msgspec.Struct, frozen=True, kw_only=True, tag="submit"):
@@ -128,12 +144,38 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
     cached_tokens: int = 0
 
 
+class TokenScore(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """How likely a token was at its place, by the model's own logits before any of the sampling parameters.
+
+    `logprob` is the natural logarithm of its probability; `top` holds the likeliest tokens with theirs, the
+    likeliest first.
+    """
+
+    token_id: int
+    logprob: float
+    top: list[tuple[int, float]]
+
+
+class PromptScores(msgspec.Struct, frozen=True, kw_only=True, tag="prompt_scores"):
+    """Scores of the next prompt tokens, in order; the first token of a prompt has none (None).
+
+    All of them come between `Started` and the first `Tokens`, in one message or in several.
+    """
+
+    request_id: str
+    scores: list[TokenScore | None]
+
+
 class Tokens(msgspec.Struct, frozen=True, kw_only=True, tag="tokens"):
-    """New tokens of one request; terminal when `finish_reason` is set. A stop token is not included."""
+    """New tokens of one request; terminal when `finish_reason` is set. A stop token is not included.
+
+    `scores` has one entry a token where `logprobs` were asked for, and is empty otherwise.
+    """
 
     request_id: str
     token_ids: list[int]
     finish_reason: FinishReason | None = None
+    scores: list[TokenScore] = []
 
 
 class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed"):
@@ -221,5 +263,5 @@ class EngineState(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
 
 
 Report = StepReport | GroupReport | LookupReport | LoadReport | EvictionReport | EngineState
-RequestEvent = Started | Tokens | Failed
+RequestEvent = Started | PromptScores | Tokens | Failed
 Event = Ready | StartFailed | RequestEvent | Report
