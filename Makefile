@@ -12,6 +12,7 @@ STORE ?= adapters
 PORT ?= 8000
 TEST_WORKERS ?= 2
 PYTEST_ARGS ?=
+SOAK_MINUTES ?= 10
 BENCH_ARGS ?=
 BENCH_OUT ?= build/bench/baseline.json
 
@@ -62,9 +63,8 @@ bench: setup ## Measure tokens/s at 1, 4 and 16 clients over 16 adapters
 	@$(BIN)/python -m loadtest baseline --base "$(BASE)" --out "$(BENCH_OUT)" $(BENCH_ARGS)
 
 .PHONY: soak
-soak: ## Not built yet; says what there is instead
-	@echo "There is no soak run yet. 'make bench BENCH_ARGS=\"--requests 2000\"' is the longest load there is." >&2
-	@exit 2
+soak: setup ## Fuzz a real server for SOAK_MINUTES (10) minutes
+	SOAK_MINUTES="$(SOAK_MINUTES)" $(BIN)/python -m pytest -m soak -s $(PYTEST_ARGS)
 
 .PHONY: constraints
 constraints: setup ## Write constraints.txt from what .venv holds
