@@ -53,6 +53,10 @@ check: setup ## Lint, format and type checks
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+.PHONY: docs
+docs: setup ## Write the tables of docs/reference anew from the code
+	@$(BIN)/python -m tests.docs.generated_tables
+
 .PHONY: test
 test: check ## All checks, then all tests (PYTEST_ARGS="-k store" for some)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
