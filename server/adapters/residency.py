@@ -205,12 +205,12 @@ class Residency:
         )
 
     def _take_failures(self) -> None:
-        """Remember what failed; forget loads of versions that are on the device already."""
+        """Remember what failed; drop loads that were started beside an answer that `is_cold` had not seen yet."""
         now = self._clock()
         self._failures = {digest: failed for digest, failed in self._failures.items() if failed[1] > now}
         for loaded in self._loader.finished():
-            if loaded.version.digest in self._entries:
-                self._loader.take(loaded.version.digest)  # started after `is_cold`, just before another load came in
+            if loaded.version.digest in self._entries or loaded.version.digest in self._failures:
+                self._loader.take(loaded.version.digest)
             elif isinstance(loaded.outcome, LoadFailure):
                 self._loader.take(loaded.version.digest)
                 self._failures[loaded.version.digest] = (loaded.outcome, now + FAILURE_MEMORY_SECONDS)

@@ -112,7 +112,9 @@ class ResidencyMachine(RuleBasedStateMachine):
         failing = {
             one.version.name
             for one in self.loader.finished()
-            if isinstance(one.outcome, LoadFailure) and one.version.name not in self.resident
+            if isinstance(one.outcome, LoadFailure)
+            and one.version.name not in self.resident
+            and self.residency.failure(one.version.digest) is None
         }
         seen = len(self.reports)
         blocked = self.residency.settle([adapter(name) for name in waiting])
@@ -355,6 +357,22 @@ def test_a_failure_answers_for_its_time_and_is_then_tried_again() -> None:
     assert bench.residency.failure("sha256:a") is None
     bench.settle("a")
     assert bench.loader.running == ["sha256:a"]
+
+
+def test_a_load_beside_a_failure_that_is_remembered_is_dropped() -> None:
+    again: list[int | LoadFailure] = [3, LoadFailure("checksum_mismatch", "torn otherwise")]
+    for wanted, outcome in itertools.product(((), ("a",)), again):
+        bench = Bench()
+        bench.settle("a")
+        bench.end_load("a", TORN)
+        bench.settle("a")
+        bench.loader.start(adapter("a"))
+        bench.end_load("a", outcome)
+        bench.settle(*wanted)
+        assert bench.residency.failure("sha256:a") == TORN
+        assert not bench.loader.is_pending("sha256:a")
+        assert bench.resident == []
+        assert [report.failure for report in bench.reports if isinstance(report, LoadReport)] == ["load_failed"]
 
 
 def test_a_load_that_fails_while_the_residency_settles_is_a_failure_like_any_other() -> None:
