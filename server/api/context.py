@@ -15,6 +15,8 @@ from adapters_store import AdapterStore, BaseDescription
 from server.api.admission import Admission
 from server.api.metrics import Metrics
 from server.api.model_names import ModelNames
+from server.api.prompting import Promptings
+from server.api.routing import Router
 from server.api.tokenization import Tokenization
 from server.config import Settings
 from server.engine.interface import Engine
@@ -42,6 +44,8 @@ class ServedModel:
     tokenization: Tokenization
     admission: Admission
     names: ModelNames
+    router: Router
+    promptings: Promptings
     ready_at: float
 
     @classmethod
@@ -52,13 +56,17 @@ class ServedModel:
             BaseModelError: it cannot be read.
         """
         name = settings.served_name or info.name
+        names = ModelNames(store, name)
+        tokenization = Tokenization.load(Path(info.directory))
         return cls(
             name=name,
             info=info,
             description=BaseDescription(name=info.base_name, architecture=info.architecture, modules=info.modules),
-            tokenization=Tokenization.load(Path(info.directory)),
+            tokenization=tokenization,
             admission=Admission(info.max_rows + settings.max_queue),
-            names=ModelNames(store, name),
+            names=names,
+            router=Router(names),
+            promptings=Promptings(tokenization),
             ready_at=time.time(),
         )
 

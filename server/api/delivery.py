@@ -21,12 +21,12 @@ from server.api.request_id import request_id
 from server.api.request_metrics import RequestRecord
 from server.engine.interface import Generation
 from server.engine.messages import Failed, Started, Tokens
-from server.errors import AdapterUnavailable, EngineFailed, EngineUnavailable, SwitchyardError
+from server.errors import AdapterUnavailable, EngineFailed, EngineUnavailable, InvalidRequest, SwitchyardError
 
 logger = logging.getLogger(__name__)
 
 _FAILURES: dict[str, type[SwitchyardError]] = {
-    error.code: error for error in (AdapterUnavailable, EngineFailed, EngineUnavailable)
+    error.code: error for error in (AdapterUnavailable, EngineFailed, EngineUnavailable, InvalidRequest)
 }
 
 

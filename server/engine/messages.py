@@ -15,7 +15,7 @@ FallbackPolicy = Literal["base", "error"]
 FallbackReason = Literal["load_failed", "checksum_mismatch", "too_large", "timeout"]
 FinishReason = Literal["stop", "length", "cancelled"]
 StartFailureCode = Literal["base_model_error", "configuration_error", "internal_error"]
-FailureCode = Literal["adapter_unavailable", "engine_failed", "engine_unavailable"]
+FailureCode = Literal["adapter_unavailable", "engine_failed", "engine_unavailable", "invalid_value"]
 EvictionReason = Literal["capacity", "unload"]
 
 FALLBACK_REASONS: tuple[FallbackReason, ...] = ("load_failed", "checksum_mismatch", "too_large", "timeout")
