@@ -12,7 +12,17 @@ from adapters_store.digest import directory_digest
 from server.config import Settings
 from server.engine.in_process import InProcessEngine
 from server.engine.interface import Engine
-from server.engine.messages import AdapterVersion, Failed, Report, SamplingParams, Started, Submit, Tokens
+from server.engine.messages import (
+    AdapterVersion,
+    Failed,
+    PromptScores,
+    Report,
+    SamplingParams,
+    Started,
+    Submit,
+    Tokens,
+    TokenScore,
+)
 
 
 @dataclass
@@ -23,6 +33,8 @@ class Answer:
     tokens: list[int] = field(default_factory=list)
     finish_reason: str | None = None
     failed: Failed | None = None
+    scores: list[TokenScore] = field(default_factory=list)
+    prompt_scores: list[TokenScore | None] = field(default_factory=list)
 
 
 def version(directory: Path, name: str | None = None) -> AdapterVersion:
@@ -56,7 +68,10 @@ async def answer(engine: Engine, request: Submit) -> Answer:
                 result.started = event
             case Tokens():
                 result.tokens += event.token_ids
+                result.scores += event.scores
                 result.finish_reason = event.finish_reason or result.finish_reason
+            case PromptScores():
+                result.prompt_scores += event.scores
             case Failed():
                 result.failed = event
     return result

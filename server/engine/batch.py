@@ -8,8 +8,10 @@ from server.engine.sequence import Sequence
 
 @dataclass(frozen=True)
 class Row:
-    """`count` tokens of one sequence, from position `start`; its logits are wanted when `sample`.
+    """`count` tokens of one sequence, from position `start`.
 
+    `sample`: the logits of the last of these tokens are wanted, to choose the next token. `scored`: the positions in
+    the sequence, all before that one, whose logits are wanted to score the prompt tokens after them.
     `form` is the adapter that is applied, None for the base.
     """
 
@@ -18,6 +20,12 @@ class Row:
     count: int
     sample: bool
     form: NormalForm | None
+    scored: range = range(0)
+
+    @property
+    def logits(self) -> int:
+        """At how many positions the logits are wanted."""
+        return len(self.scored) + self.sample
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from server.adapters.loader import AdapterLoader, load_version
 from server.config import MiB, Settings
 from server.engine.base_model import PreparedBase, linear_modules, load_base, prepare_base
 from server.engine.base_progress import Progress
+from server.engine.constraint import TokenConstraint
 from server.engine.kv_cache import KVCache
 from server.engine.loop import EngineLoop
 from server.engine.messages import Event, ModelInfo
@@ -61,6 +62,7 @@ def build_engine(
         runner,
         kv_cache,
         lambda on_loaded: AdapterLoader(load, workers=settings.adapter_load_workers, on_loaded=on_loaded),
+        _no_grammars,
         limits=SchedulerLimits(
             max_rows=settings.max_rows,
             max_batch_tokens=settings.max_batch_tokens,
@@ -73,6 +75,10 @@ def build_engine(
         deliver=deliver,
     )
     return BuiltEngine(loop, info)
+
+
+def _no_grammars(grammar: str) -> TokenConstraint:  # noqa: ARG001
+    raise ValueError("this engine has no compiler of grammars")
 
 
 def _spare_cores() -> int:

@@ -32,7 +32,7 @@ class KVCache:
     def __init__(self, num_blocks: int, block_size: int, *, prefix_cache: bool = True) -> None:
         self.num_blocks = num_blocks
         self.block_size = block_size
-        self._prefix_cache = prefix_cache
+        self.prefix_cache = prefix_cache
         self._free: deque[int] = deque(range(num_blocks))
         self._reusable: OrderedDict[int, None] = OrderedDict()
         self._references: dict[int, int] = {}
@@ -90,7 +90,7 @@ class KVCache:
 
     def seal(self, block: int, block_hash: BlockHash) -> None:
         """Make a full block findable by its hash. A second block of the same content stays unknown."""
-        if self._prefix_cache and block not in self._hash_of and block_hash not in self._block_of:
+        if self.prefix_cache and block not in self._hash_of and block_hash not in self._block_of:
             self._hash_of[block] = block_hash
             self._block_of[block_hash] = block
 

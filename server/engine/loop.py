@@ -11,6 +11,8 @@ import torch
 from server.adapters.loader import AdapterLoader
 from server.adapters.residency import Residency
 from server.engine.batch import Batch
+from server.engine.constraint import TokenConstraint
+from server.engine.grammar_queue import GrammarQueue
 from server.engine.kv_cache import KVCache
 from server.engine.messages import (
     Cancel,
@@ -18,14 +20,17 @@ from server.engine.messages import (
     EngineState,
     Event,
     Failed,
+    PromptScores,
     StepReport,
     Stop,
     Submit,
     Tokens,
+    TokenScore,
     Unload,
 )
+from server.engine.row_failure import RowFailure
+from server.engine.row_result import RowResult, row_results
 from server.engine.runner import Runner
-from server.engine.sampling import sample
 from server.engine.scheduler import Scheduler, SchedulerLimits
 from server.engine.sequence import Sequence
 
@@ -50,6 +55,7 @@ class EngineLoop:
         runner: Runner,
         kv_cache: KVCache,
         make_loader: Callable[[Callable[[], None]], AdapterLoader],
+        compile_grammar: Callable[[str], TokenConstraint],
         *,
         limits: SchedulerLimits,
         adapter_budget_bytes: int,
@@ -65,6 +71,7 @@ class EngineLoop:
         self._inbox: queue.SimpleQueue[Command | _Wake] = queue.SimpleQueue()
         self._outbox: list[Event] = []
         self._loader = make_loader(lambda: self._inbox.put(_Wake()))
+        self._grammars = GrammarQueue(compile_grammar, lambda: self._inbox.put(_Wake()))
         self.residency = Residency(
             self._loader,
             budget_bytes=adapter_budget_bytes,
@@ -87,15 +94,17 @@ class EngineLoop:
         """Serve until `Stop`; then cancel what is left."""
         while not self._stopping.is_set():
             self._receive()
+            self._take_compiled()
             batch = self.scheduler.schedule()
             self._deliver()  # what was admitted, and what was refused, is known before the step and not after it
             if batch is not None:
                 self._step(batch)
                 self._deliver()
-        for sequence in self.scheduler.sequences():
-            self._end(sequence, Tokens(request_id=sequence.id, token_ids=[], finish_reason="cancelled"))
+        for sequence in [*self.scheduler.sequences(), *self._grammars.sequences()]:
+            self._cancel(sequence.id)
         self._deliver()
         self._loader.close()
+        self._grammars.close()
 
     def _receive(self) -> None:
         """Take every command there is; wait for one when no row runs."""
@@ -111,11 +120,10 @@ class EngineLoop:
     def _handle(self, command: Command | _Wake) -> None:
         match command:
             case Submit():
-                self.scheduler.add(Sequence(command, self._clock()))
+                sequence = Sequence(command, self._clock())
+                (self.scheduler if command.sampling.grammar is None else self._grammars).add(sequence)
             case Cancel():
-                sequence = self.scheduler.get(command.request_id)
-                if sequence is not None:
-                    self._end(sequence, Tokens(request_id=sequence.id, token_ids=[], finish_reason="cancelled"))
+                self._cancel(command.request_id)
             case Unload():
                 self.residency.unload(command.digest)
             case Stop():
@@ -129,10 +137,8 @@ class EngineLoop:
         After an error each row runs again by itself, so that the one which caused it ends and its neighbours do not.
         """
         began = time.perf_counter()
-        sampled = [row.sequence for row in batch.rows if row.sample]
         try:
-            logits = self._runner.run(batch)
-            tokens = sample(logits, sampled) if sampled else []
+            results = row_results(batch, self._runner.run(batch), self._eos)
         except torch.AcceleratorError:
             raise  # the device's state is unknown: only a new process helps
         except (RuntimeError, ValueError, IndexError) as error:
@@ -141,12 +147,13 @@ class EngineLoop:
                 for row in batch.rows:
                     self._step(Batch((row,)))
             else:
-                self._fail(batch.rows[0].sequence, f"the engine failed on this request: {type(error).__name__}")
+                failure = RowFailure(f"the engine failed on this request: {type(error).__name__}")
+                self._fail(batch.rows[0].sequence, failure)
             return
         seconds = time.perf_counter() - began
         self.scheduler.advance(batch, seconds)
-        for sequence, token in zip(sampled, tokens, strict=True):
-            self._take_token(sequence, token)
+        for row, result in zip(batch.rows, results, strict=True):
+            self._take_result(row.sequence, result)
         decode_rows = sum(row.count == 1 for row in batch.rows)
         self._outbox.append(
             StepReport(
@@ -158,20 +165,56 @@ class EngineLoop:
             )
         )
 
-    def _take_token(self, sequence: Sequence, token: int | None) -> None:
-        if token is None:
-            name = sequence.adapter.name if sequence.adapter else "the base"
-            self._fail(sequence, f"{name} gave logits that are not finite numbers: its weights overflow on this prompt")
-            return
+    def _take_result(self, sequence: Sequence, result: RowResult) -> None:
+        """Hand out what a row gained, and end its request where that was the last."""
+        if result.prompt_scores:
+            sequence.scored += len(result.prompt_scores)
+            self._outbox.append(PromptScores(request_id=sequence.id, scores=result.prompt_scores))
+        if result.failure is not None:
+            self._fail(sequence, result.failure)
+        elif result.token is not None:
+            self._take_token(sequence, result.token, result.score)
+        elif not sequence.pending:
+            self._end(sequence, Tokens(request_id=sequence.id, token_ids=[], finish_reason="length"))
+
+    def _take_token(self, sequence: Sequence, token: int, score: TokenScore | None) -> None:
         answered = sequence.append(token, self._eos)
-        event = Tokens(request_id=sequence.id, token_ids=[token] if answered else [], finish_reason=sequence.finished)
+        if answered and not sequence.finished and sequence.constraint is not None:
+            try:
+                sequence.constraint.advance(token)
+            except (RuntimeError, ValueError) as error:
+                self._fail(sequence, RowFailure(f"the grammar's engine gave up: {error}"))
+                return
+        event = Tokens(
+            request_id=sequence.id,
+            token_ids=[token] if answered else [],
+            finish_reason=sequence.finished,
+            scores=[score] if answered and score is not None else [],
+        )
         if sequence.finished:
             self._end(sequence, event)
         else:
             self._outbox.append(event)
 
-    def _fail(self, sequence: Sequence, message: str) -> None:
-        self._end(sequence, Failed(request_id=sequence.id, code="engine_failed", message=message))
+    def _take_compiled(self) -> None:
+        """Let the sequences wait for a row whose grammar has come; end those whose grammar cannot be."""
+        for sequence, problem in self._grammars.take():
+            if problem is None:
+                self.scheduler.add(sequence)
+            else:
+                self._outbox.append(Failed(request_id=sequence.id, code="invalid_value", message=problem))
+
+    def _cancel(self, request_id: str) -> None:
+        """End a request, wherever it is; an unknown one has ended already."""
+        event = Tokens(request_id=request_id, token_ids=[], finish_reason="cancelled")
+        sequence = self.scheduler.get(request_id)
+        if sequence is not None:
+            self._end(sequence, event)
+        elif self._grammars.remove(request_id) is not None:
+            self._outbox.append(event)
+
+    def _fail(self, sequence: Sequence, failure: RowFailure) -> None:
+        self._end(sequence, Failed(request_id=sequence.id, code=failure.code, message=failure.message))
 
     def _end(self, sequence: Sequence, event: Tokens | Failed) -> None:
         self.scheduler.remove(sequence)
@@ -192,7 +235,7 @@ class EngineLoop:
         scheduler = self.scheduler
         return EngineState(
             running=scheduler.running,
-            waiting=scheduler.rowless,
+            waiting=scheduler.rowless + len(self._grammars),
             kv_blocks_used=self._kv.used,
             kv_blocks_total=self._kv.num_blocks,
             prefix_hit_tokens=scheduler.prefix_hit_tokens,

@@ -22,7 +22,7 @@ class Runner(Protocol):
         """A loaded adapter, in host memory, as `run` wants it on the device."""
 
     def run(self, batch: Batch) -> torch.Tensor:
-        """Logits, fp32 [rows that sample, vocabulary], in the order of the batch's rows.
+        """Logits, fp32 [sum of the rows' `logits`, vocabulary], row by row: its scored positions, then the last.
 
         Writes the keys and values of the batch's tokens into the blocks of their sequences.
         """

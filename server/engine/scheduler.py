@@ -10,10 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from server.adapters.loader import LoadFailure
-from server.adapters.normal_form import NormalForm
 from server.adapters.residency import Residency
 from server.engine.batch import Batch, Row
-from server.engine.kv_cache import KVCache
+from server.engine.kv_cache import BlockHash, KVCache
 from server.engine.messages import Event, Failed, GroupReport, LookupReport, Started
 from server.engine.sequence import Sequence
 from server.engine.waiting import AdapterQueue, WaitingQueues
@@ -96,10 +95,7 @@ class Scheduler:
             self._admit(planned, now, blocked)
         if not planned:
             return None
-        rows = [
-            Row(sequence, sequence.computed, count, count == sequence.pending, self._form(sequence))
-            for sequence, count in planned.items()
-        ]
+        rows = [self._row(sequence, count) for sequence, count in planned.items()]
         rows.sort(key=lambda row: row.sequence.digest or "")
         return Batch(tuple(rows))
 
@@ -141,8 +137,16 @@ class Scheduler:
         assert not self._residency.pins
         self._kv.check()
 
-    def _form(self, sequence: Sequence) -> NormalForm | None:
-        return self._residency.form(sequence.digest) if sequence.digest is not None else None
+    def _row(self, sequence: Sequence, count: int) -> Row:
+        """The next `count` tokens of a sequence."""
+        return Row(
+            sequence,
+            start=sequence.computed,
+            count=count,
+            sample=count == sequence.pending and sequence.request.sampling.max_tokens > 0,
+            form=self._residency.form(sequence.digest) if sequence.digest is not None else None,
+            scored=sequence.scored_by(sequence.computed, count),
+        )
 
     def _settle_adapters(self, now: float) -> AdapterQueue | None:
         """Move loads on, let the base answer for what cannot load, and return the group that lacks device space."""
@@ -246,11 +250,16 @@ class Scheduler:
 
     def _admit_group(self, queue: AdapterQueue, planned: dict[Sequence, int], now: float) -> bool:
         """Start the sequences of one group; False when blocks lack for the first, so that none overtakes it."""
-        held, opened, size = queue.held_seconds, queue.opened, 0
+        held, opened, size, deferred = queue.held_seconds, queue.opened, 0, 0
+        prefilling = self._prefilling()
         for sequence in queue.sequences[: self._limits.max_group]:
+            if self._next_prefix(sequence) in prefilling:
+                deferred += 1
+                continue
             budget = self._token_budget(planned)
             if len(self._running) >= self._limits.max_rows or budget <= 0 or not self._take_row(sequence):
                 break
+            prefilling |= self._unsealed(sequence)
             self.waiting.remove(sequence)
             self._announce(sequence)
             planned[sequence] = min(sequence.pending, budget)
@@ -258,7 +267,27 @@ class Scheduler:
         if size:
             self._emit(GroupReport(digest=queue.digest, size=size, held_seconds=held, waited_seconds=now - opened))
             queue.held_seconds = 0.0
-        return size > 0
+        return size + deferred > 0
+
+    def _prefilling(self) -> set[BlockHash]:
+        """The prefixes that running rows are about to compute."""
+        return {block_hash for sequence in self._running for block_hash in self._unsealed(sequence)}
+
+    def _unsealed(self, sequence: Sequence) -> set[BlockHash]:
+        """The prefixes that a sequence is about to compute; none while it decodes, or where none are kept."""
+        if sequence.pending <= 1 or not self._kv.prefix_cache:
+            return set()
+        size = self._kv.block_size
+        return set(sequence.block_hashes(size)[sequence.computed // size :])
+
+    def _next_prefix(self, sequence: Sequence) -> BlockHash | None:
+        """The first prefix that a waiting sequence would have to compute and could take from another instead.
+
+        It waits while a row computes just that: choices of one prompt, and requests that begin alike, pay once.
+        """
+        hashes = sequence.block_hashes(self._kv.block_size)[: sequence.reusable // self._kv.block_size]
+        cached = len(self._kv.match(hashes))
+        return hashes[cached] if cached < len(hashes) else None
 
     def _token_budget(self, planned: dict[Sequence, int]) -> int:
         """Tokens that the step can still take."""
@@ -281,7 +310,7 @@ class Scheduler:
 
         Beside running rows one block for each is left free, so that they need not be preempted right away.
         """
-        full = (len(sequence.tokens) - 1) // self._kv.block_size
+        full = sequence.reusable // self._kv.block_size
         cached = self._kv.match(sequence.block_hashes(self._kv.block_size)[:full])
         missing = self._kv.blocks_for(len(sequence.tokens)) - len(cached)
         if missing + len(self._running) > self._kv.available - self._kv.matched_reusable(cached):

@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass, field
 
 from server.adapters.loader import LoadFailure
+from server.engine.constraint import TokenConstraint
 from server.engine.kv_cache import BlockHash, chain_hash, chain_root
 from server.engine.messages import AdapterVersion, FinishReason, Submit
 
@@ -14,14 +15,17 @@ class Sequence:
 
     `tokens` is the prompt and what was generated; the KV of the first `computed` of them lies in `blocks`.
     `adapter_wait` counts the seconds in which a row was free and only the adapter was missing.
-    `adapter` is what will answer: it becomes None when the request falls back to the base.
+    `adapter` is what will answer: it becomes None when the request falls back to the base. `constraint` is the
+    state of its grammar. Of the prompt's tokens `scored` have been scored, the first one, which has no score, included.
     """
 
     request: Submit
     arrived: float
     tokens: list[int] = field(init=False)
     adapter: AdapterVersion | None = field(init=False)
+    constraint: TokenConstraint | None = None
     computed: int = 0
+    scored: int = 0
     blocks: list[int] = field(default_factory=list)
     started: bool = False
     adapter_wait: float = 0.0
@@ -52,8 +56,32 @@ class Sequence:
 
     @property
     def pending(self) -> int:
-        """Tokens whose KV is still to be computed; 1 while decoding."""
+        """Tokens whose KV is still to be computed; 1 while decoding, 0 only where no token was asked for."""
         return len(self.tokens) - self.computed
+
+    @property
+    def unscored(self) -> bool:
+        """Whether scores of prompt tokens are asked for and still missing."""
+        return self.request.sampling.prompt_logprobs is not None and self.scored < len(self.request.prompt)
+
+    @property
+    def reusable(self) -> int:
+        """Tokens whose KV may be taken from the prefix cache: what is not computed here gives no logits either."""
+        last = len(self.tokens) - 1
+        return min(last, max(0, self.scored - 1)) if self.unscored else last
+
+    def scored_by(self, start: int, count: int) -> range:
+        """The positions among `count` from `start` whose logits score a prompt token that has no score yet."""
+        if not self.unscored:
+            return range(0)
+        begin = max(start, self.scored - 1)
+        return range(begin, max(begin, min(start + count, len(self.request.prompt) - 1)))
+
+    def end_tokens(self, eos_token_ids: frozenset[int]) -> frozenset[int]:
+        """What ends the answer and is no part of it. A grammar ends with the model's own end, ignored or not."""
+        sampling = self.request.sampling
+        ends = frozenset(sampling.stop_token_ids)
+        return ends if sampling.ignore_eos and self.constraint is None else ends | eos_token_ids
 
     def block_hashes(self, block_size: int) -> list[BlockHash]:
         """The hashes of all full blocks of `tokens` under the answering adapter, extended as tokens come."""
@@ -70,11 +98,10 @@ class Sequence:
 
     def append(self, token: int, eos_token_ids: frozenset[int]) -> bool:
         """Take a sampled token; False when it ended the sequence and is not part of the answer."""
-        sampling = self.request.sampling
-        if token in sampling.stop_token_ids or (token in eos_token_ids and not sampling.ignore_eos):
+        if token in self.end_tokens(eos_token_ids):
             self.finished = "stop"
             return False
         self.tokens.append(token)
-        if self.generated >= sampling.max_tokens:
+        if self.generated >= self.request.sampling.max_tokens:
             self.finished = "length"
         return True

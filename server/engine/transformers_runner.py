@@ -5,6 +5,7 @@ same code is the engine on CUDA, the portable path on CPU and the oracle of fast
 """
 
 import inspect
+from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -60,17 +61,20 @@ class TransformersRunner:
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> torch.Tensor:
-        """Logits of the rows that sample; see `Runner`."""
+        """Logits at the positions that the rows want; see `Runner`."""
         tokens: list[int] = []
         positions: list[int] = []
         wanted: list[int] = []
         for row in batch.rows:
             tokens += row.sequence.tokens[row.start : row.start + row.count]
             positions += range(row.start, row.start + row.count)
+            wanted += (len(tokens) - row.count + position - row.start for position in row.scored)
             if row.sample:
                 wanted.append(len(tokens) - 1)
-        self._adapters.rows = _segments(batch.rows, sampled=False)
-        self._adapters.sampled = _segments(batch.rows, sampled=True) if self._keeps_logits else self._adapters.rows
+        self._adapters.rows = _segments(batch.rows, lambda row: row.count)
+        self._adapters.sampled = (
+            _segments(batch.rows, lambda row: row.logits) if self._keeps_logits else self._adapters.rows
+        )
         self.paged_kv.plan = plan_attention(batch.rows, self._block_size, self.device)
         return self._forward(tokens, positions, wanted)
 
@@ -122,12 +126,12 @@ class TransformersRunner:
             )
 
 
-def _segments(rows: tuple[Row, ...], *, sampled: bool) -> list[Segment]:
-    """Neighbouring rows of one adapter as one segment; counted in tokens, or in sampled rows."""
+def _segments(rows: tuple[Row, ...], size_of: Callable[[Row], int]) -> list[Segment]:
+    """Neighbouring rows of one adapter as one segment, each row as long as `size_of` says."""
     segments: list[Segment] = []
     at = 0
     for row in rows:
-        size = int(row.sample) if sampled else row.count
+        size = size_of(row)
         if row.form is not None and size:
             if segments and segments[-1].form is row.form and segments[-1].end == at:
                 segments[-1] = Segment(segments[-1].start, at + size, row.form)

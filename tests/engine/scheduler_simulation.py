@@ -1,7 +1,7 @@
 """The real scheduler, residency and block book-keeping under a clock that the test moves; no model."""
 
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from server.adapters.residency import Residency
 from server.engine.batch import Batch
@@ -58,15 +58,17 @@ class Simulation:
         prompt: int = 4,
         tokens: int = 4,
         fallback: FallbackPolicy = "base",
+        like: Sequence | None = None,
+        **sampling: Any,
     ) -> Sequence:
-        """A request comes in now, with a prompt that shares no block with another."""
+        """A request comes in now, with a prompt that shares no block with another, or with that of `like`."""
         self._count += 1
         request = Submit(
             request_id=f"{adapter.name if adapter else 'base'}-{self._count}",
-            prompt=[self._count * 1000 + index for index in range(prompt)],
+            prompt=like.request.prompt if like else [self._count * 1000 + index for index in range(prompt)],
             adapter=adapter,
             fallback=fallback,
-            sampling=SamplingParams(max_tokens=tokens, temperature=0, ignore_eos=True),
+            sampling=SamplingParams(max_tokens=tokens, temperature=0, ignore_eos=True, **sampling),
         )
         sequence = Sequence(request, self.now)
         self.scheduler.add(sequence)

@@ -15,7 +15,7 @@ from server.engine.in_process import InProcessEngine
 from server.engine.messages import EngineState, LoadReport, Report, Started, StepReport, Tokens
 from tests.lora_adapters import write_lora
 from tests.running_engine import Answer, answer, answers, running, submit, version
-from tests.tiny_models import write_tiny_model
+from tests.tiny_models import VOCABULARY, write_tiny_model
 
 Scenario = Callable[[InProcessEngine], Awaitable[None]]
 
@@ -213,5 +213,65 @@ def test_a_request_is_announced_before_its_prompt_is_computed(
         may_run.set()
         async for _ in generation:
             pass
+
+    run(scenario)
+
+
+def test_no_token_asked_for_ends_with_the_prompt(run: Callable[..., list[Report]]) -> None:
+    async def scenario(engine: InProcessEngine) -> None:
+        silent, spoken = await answers(engine, [submit(range(40), max_tokens=0), submit(range(40), max_tokens=3)])
+        assert (silent.tokens, silent.finish_reason) == ([], "length")
+        assert len(spoken.tokens) == 3
+        scored = await answer(engine, submit(range(40), max_tokens=0, prompt_logprobs=0))
+        assert [score and score.token_id for score in scored.prompt_scores] == [None, *range(1, 40)]
+
+    run(scenario, max_batch_tokens=16)
+
+
+def test_wishes_about_tokens_give_the_same_in_any_company(run: Callable[..., list[Report]]) -> None:
+    wishes: list[dict[str, Any]] = [
+        {"repetition_penalty": 1.4},
+        {"frequency_penalty": 1.5, "presence_penalty": 0.5},
+        {"logit_bias": {7: 50.0, 9: -50.0}},
+        {"min_p": 0.2, "temperature": 1.0, "seed": 3},
+        {"temperature": 1.3, "seed": 5, "repetition_penalty": 0.8},
+        {"logprobs": 3},
+    ]
+
+    async def scenario(engine: InProcessEngine) -> None:
+        alone = [await answer(engine, submit(range(12), max_tokens=16, **wish)) for wish in wishes]
+        together = await answers(engine, [submit(range(12), max_tokens=16, **wish) for wish in wishes])
+        assert [one.tokens for one in together] == [one.tokens for one in alone]
+        free = alone[-1]
+        assert [score.token_id for score in free.scores] == free.tokens
+        assert all(len(score.top) == 3 and score.top[0][1] == score.logprob for score in free.scores)
+        assert all(one.tokens != free.tokens for one in alone[:-1])
+
+    run(scenario)
+
+
+def test_before_min_tokens_nothing_ends_an_answer(run: Callable[..., list[Report]]) -> None:
+    async def scenario(engine: InProcessEngine) -> None:
+        free = await answer(engine, submit(range(10), max_tokens=12))
+        stop = free.tokens[2]
+        stopped = await answer(engine, submit(range(10), max_tokens=12, stop_token_ids=(stop,)))
+        held = await answer(engine, submit(range(10), max_tokens=12, stop_token_ids=(stop,), min_tokens=6))
+        assert len(stopped.tokens) < 6 <= len(held.tokens)
+        assert stop not in held.tokens
+
+    run(scenario)
+
+
+def test_an_impossible_wish_fails_its_own_request(run: Callable[..., list[Report]]) -> None:
+    async def scenario(engine: InProcessEngine) -> None:
+        everything = tuple(range(VOCABULARY))
+        alone = await answer(engine, submit(range(10)))
+        broken, fine = await answers(
+            engine, [submit(range(10), min_tokens=2, stop_token_ids=everything), submit(range(10))]
+        )
+        assert broken.failed is not None
+        assert broken.failed.code == "invalid_value"
+        assert "min_tokens" in broken.failed.message
+        assert fine.tokens == alone.tokens
 
     run(scenario)

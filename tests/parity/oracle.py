@@ -4,7 +4,8 @@ The linears hold the dequantised 4-bit weights, because bitsandbytes' CPU kernel
 processor.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -32,7 +33,7 @@ def dense_model(prepared: PreparedBase) -> nn.Module:
 
 
 class Oracle:
-    """Greedy continuations by `generate`, without stopping at the end-of-sequence token."""
+    """Greedy continuations by `generate`, without stopping at the end-of-sequence token, and scores by log-softmax."""
 
     def __init__(self, prepared: PreparedBase) -> None:
         self._prepared = prepared
@@ -40,12 +41,23 @@ class Oracle:
 
     def greedy(self, adapter: Path | None, prompts: Iterable[Sequence[int]], count: int) -> list[list[int]]:
         """`count` tokens after each prompt under the adapter in a directory, or under the bare base."""
+        with self._adapted(adapter) as model:
+            return [_generate(model, prompt, count) for prompt in prompts]
+
+    def log_probabilities(self, adapter: Path | None, tokens: Sequence[int]) -> torch.Tensor:
+        """The log-softmax after each of the tokens, fp32 [tokens, vocabulary]."""
+        with self._adapted(adapter) as model, torch.inference_mode():
+            logits: torch.Tensor = model(input_ids=torch.tensor([list(tokens)])).logits[0]
+            return logits.float().log_softmax(-1)
+
+    @contextmanager
+    def _adapted(self, adapter: Path | None) -> Iterator[nn.Module]:
         model = self._model
         if adapter is not None:
             model = PeftModel.from_pretrained(model, adapter, adapter_name="oracle")
             model.eval()
         try:
-            return [_generate(model, prompt, count) for prompt in prompts]
+            yield model
         finally:
             if isinstance(model, PeftModel):
                 self._model = model.unload()
