@@ -47,15 +47,25 @@ class Admission:
         Raises:
             QueueFull: all are taken; `retry_after` estimates when one is free for this client.
         """
-        if self.inside >= self.capacity:
+        return self.enter_all(1)[0]
+
+    def enter_all(self, count: int) -> list[Place]:
+        """Take `count` places, at least one, or none of them.
+
+        Raises:
+            QueueFull: fewer are free.
+        """
+        if self.inside + count > self.capacity:
             self._refused += 1
-            raise QueueFull(
-                f"{self.inside} requests are running or waiting, which is all that this server takes; try again later",
-                retry_after=self._retry_after(),
-            )
+            taken = f"{self.inside} requests are running or waiting"
+            if count > 1:
+                taken += f" and this one counts as {count}, but {self.capacity} are"
+            else:
+                taken += ", which is"
+            raise QueueFull(f"{taken} all that this server takes; try again later", retry_after=self._retry_after())
         self._refused = 0
-        self.inside += 1
-        return Place(self)
+        self.inside += count
+        return [Place(self) for _ in range(count)]
 
     def left(self, seconds: float) -> None:
         """A request ended `seconds` after its acceptance."""

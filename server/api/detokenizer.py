@@ -16,15 +16,16 @@ _CONTEXT = 4
 
 
 class Detokenizer:
-    """Incremental decoding of one generation by `DecodeStream`; special tokens are left out.
+    """Incremental decoding of one generation by `DecodeStream`; special tokens are left out, unless told otherwise.
 
     `prompt` gives the ids that precede the first new one. The chunks and the final `flush`, put together, are
     the text that decoding all ids at once gives.
     """
 
-    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = ()) -> None:
+    def __init__(self, tokenizer: Tokenizer, prompt: Sequence[int] = (), *, skip_special_tokens: bool = True) -> None:
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
+        self._skips = skip_special_tokens
+        self._stream = DecodeStream(skip_special_tokens=skip_special_tokens)
         self._shown_ids: list[int] = []
         self._held_ids: list[int] = []
         self._released = 0
@@ -57,7 +58,7 @@ class Detokenizer:
         self._shown_ids = list(shown) if text and not text.endswith(_REPLACEMENT) else []
         self._held_ids = []
         self._released = 0
-        self._stream = DecodeStream(ids=self._shown_ids, skip_special_tokens=True)
+        self._stream = DecodeStream(ids=self._shown_ids, skip_special_tokens=self._skips)
 
     def _release(self) -> str:
         """What the held ids say already, but for the last replacement character: it may yet become another."""
@@ -72,4 +73,4 @@ class Detokenizer:
         return together[len(shown) :] if together.startswith(shown) else self._decode(self._held_ids)
 
     def _decode(self, ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=True))
+        return str(self._tokenizer.decode(ids, skip_special_tokens=self._skips))

@@ -42,33 +42,35 @@ class StopScanner:
 
     The stop string that is complete first wins; of two that complete on the same character, the longer one.
     So the result does not depend on how the text was cut into chunks. Stop strings must not be empty.
+    `found` is the one that was met; with `include` it stays in the text.
     """
 
-    def __init__(self, stops: Sequence[str]) -> None:
+    def __init__(self, stops: Sequence[str], *, include: bool = False) -> None:
         self._patterns = [_Pattern(stop) for stop in dict.fromkeys(stops)]
         self._firsts = frozenset(stop[0] for stop in stops)
+        self._include = include
         self._held = ""
-        self.stopped = False
+        self.found: str | None = None
 
     def push(self, text: str) -> str:
         """Take the next chunk and return what may be shown.
 
-        After a match `stopped` is true, the match and all that follows it are dropped, and nothing more comes.
+        After a match `found` is set, the match and all that follows it are dropped, and nothing more comes.
         """
-        if self.stopped:
+        if self.found is not None:
             return ""
         if not self._held and self._firsts.isdisjoint(text):
             return text
         buffer = self._held + text
         for index, character in enumerate(text, start=len(self._held)):
-            longest = 0
+            longest = ""
             for pattern in self._patterns:
                 if pattern.advance(character):
-                    longest = max(longest, len(pattern.needle))
+                    longest = max(longest, pattern.needle, key=len)
             if longest:
-                self.stopped = True
+                self.found = longest
                 self._held = ""
-                return buffer[: index + 1 - longest]
+                return buffer[: index + 1 - (0 if self._include else len(longest))]
         holding = max((pattern.matched for pattern in self._patterns), default=0)
         shown = len(buffer) - holding
         self._held = buffer[shown:]

@@ -1,119 +1,101 @@
-"""From a validated request to a running generation."""
+"""From an order to running generations and the response that delivers them."""
 
+import contextlib
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
-from server.api.admission import Place
+from server.api.admission import Admission, Place
 from server.api.answer_format import AnswerFormat
+from server.api.choice import Attempt, Choice
+from server.api.choice_text import ChoiceText
 from server.api.context import Context, ServedModel
 from server.api.delivery import Delivery, GenerationResponse
-from server.api.generated_text import GeneratedText
-from server.api.model_names import Target
-from server.api.protocol.generation_request import GenerationRequest
-from server.engine.messages import ModelInfo, SamplingParams, Submit
-from server.errors import ContextLengthExceeded, InvalidRequest
+from server.api.order import Order, Plan
+from server.engine.messages import FallbackPolicy, Submit
+from server.errors import InvalidRequest
 
 
-def check_token_ids(ids: Sequence[int], info: ModelInfo, param: str) -> None:
-    """Raises InvalidRequest where an id is not in the base model's vocabulary."""
-    for index, token_id in enumerate(ids):
-        if not 0 <= token_id < info.vocab_size:
-            raise InvalidRequest(
-                f"{param}[{index}] is {token_id}; the base model's token ids go from 0 to {info.vocab_size - 1}",
-                param=f"{param}[{index}]",
-            )
-
-
-def check_encoded(ids: Sequence[int], info: ModelInfo, param: str) -> None:
-    """Raises InvalidRequest where the text of `param` became a token that only the tokenizer has."""
-    largest = max(ids, default=0)
-    if largest >= info.vocab_size:
-        raise InvalidRequest(
-            f"{param} holds the text of token {largest}, which the base model does not have: its token ids go from 0 "
-            f"to {info.vocab_size - 1}; leave that text out",
-            param=param,
-        )
-
-
-def token_limit(request: GenerationRequest, default: int | None, prompt: int, info: ModelInfo) -> int:
-    """How many tokens to generate at most after a prompt of `prompt` tokens.
-
-    What the client asked for must fit; a default (None: as much as there is) is cut to what fits.
+@contextlib.contextmanager
+def entered(admission: Admission, count: int) -> Iterator[list[Place]]:
+    """`count` places, one for each choice of a request, which are left again if the request is not submitted.
 
     Raises:
-        ContextLengthExceeded: it does not fit, or the prompt leaves no room for one token.
+        InvalidRequest: the server never has so many.
+        QueueFull: fewer are free.
     """
-    room = info.max_model_len - prompt
-    if room < 1:
-        raise ContextLengthExceeded(
-            f"the prompt has {prompt} tokens, but the context of {info.name} holds {info.max_model_len}, the answer "
-            "included; shorten it",
-            param=request.prompt_field,
+    if 1 < count > admission.capacity:
+        raise InvalidRequest(
+            f"n: the request asks for {count} choices, but this server takes {admission.capacity} at once; "
+            "ask for fewer, or in several requests",
+            param="n",
         )
-    asked = request.token_limit
-    if asked is None:
-        return room if default is None else min(default, room)
-    if asked > room:
-        raise ContextLengthExceeded(
-            f"the prompt has {prompt} tokens and {asked} more were asked for, {prompt + asked} together, but the "
-            f"context of {info.name} holds {info.max_model_len}; ask for at most {room}",
-            param=request.limit_field,
-        )
-    return asked
+    places = admission.enter_all(count)
+    try:
+        yield places
+    except BaseException:
+        for place in places:
+            place.leave()
+        raise
+
+
+def command_of(order: Order, plan: Plan, index: int, fallback: FallbackPolicy) -> Submit:
+    """What the engine is told of choice `index` of an order, as one of its plans has it; with a new request id."""
+    return Submit(
+        request_id=uuid.uuid4().hex,
+        prompt=plan.prompts[order.prompt_of(index)].encoded.ids,
+        sampling=order.sampling_of(plan, index),
+        adapter=plan.target.as_engine_version(),
+        fallback=fallback,
+    )
 
 
 def submit(
     context: Context,
     model: ServedModel,
-    request: GenerationRequest,
+    order: Order,
     *,
-    target: Target,
-    prompt: list[int],
-    default_limit: int | None,
     answer: AnswerFormat,
-    place: Place,
+    stream: bool,
+    places: Sequence[Place],
 ) -> GenerationResponse:
-    """Hand a request to the engine.
+    """Hand an order to the engine, all of its choices or none. `places` has one for each choice.
 
     Raises:
-        InvalidRequest: the prompt is empty, or a token id is not in the vocabulary.
-        ContextLengthExceeded: prompt and answer do not fit.
         EngineUnavailable: the engine is not ready.
     """
-    if not prompt:
-        raise InvalidRequest("the prompt is empty: it must have at least one token", param=request.prompt_field)
-    check_token_ids(request.stop_token_ids, model.info, "stop_token_ids")
-    sampling = SamplingParams(
-        max_tokens=token_limit(request, default_limit, len(prompt), model.info),
-        temperature=request.temperature,
-        top_p=request.top_p,
-        top_k=max(0, request.top_k),
-        seed=request.seed,
-        stop_token_ids=tuple(request.stop_token_ids),
-        ignore_eos=request.ignore_eos,
+    choices = [_choice(context, model, order, index, place) for index, place in enumerate(places)]
+    try:
+        # Last, since whatever failed after it would leave the engine with requests that nobody reads.
+        for choice in choices:
+            choice.submit()
+    except BaseException:
+        for choice in choices:
+            choice.withdraw()
+        raise
+    return GenerationResponse(Delivery(choices, order.model, answer, stream))
+
+
+def _choice(context: Context, model: ServedModel, order: Order, index: int, place: Place) -> Choice:
+    last = len(order.plans) - 1
+    attempts = [
+        _attempt(order, plan, index, order.fallback if number == last else "error")
+        for number, plan in enumerate(order.plans)
+    ]
+    first = attempts[0]
+    record = context.metrics.requests.begin(first.target.name, len(first.command.prompt), model.name)
+    return Choice(
+        index,
+        order.prompt_of(index),
+        attempts=attempts,
+        routing=order.routing,
+        engine=context.engine,
+        record=record,
+        place=place,
     )
-    command = Submit(
-        request_id=uuid.uuid4().hex,
-        prompt=prompt,
-        sampling=sampling,
-        adapter=target.as_engine_version(),
-        fallback=request.fallback or context.settings.fallback,
-    )
-    text = GeneratedText(model.tokenization.tokenizer, prompt, request.stop)
-    record = context.metrics.requests.begin(target.name, len(prompt), model.name)
-    # Last, since whatever failed after it would leave the engine with a request that nobody reads.
-    generation = context.engine.submit(command)
-    return GenerationResponse(
-        Delivery(
-            generation=generation,
-            model=request.model,
-            target=target,
-            prompt_tokens=len(prompt),
-            text=text,
-            format=answer,
-            record=record,
-            place=place,
-            stream=request.stream,
-            include_usage=request.include_usage,
-        )
-    )
+
+
+def _attempt(order: Order, plan: Plan, index: int, fallback: FallbackPolicy) -> Attempt:
+    encoded = plan.prompts[order.prompt_of(index)].encoded
+    reader = order.reader() if order.reader is not None else None
+    text = ChoiceText(index, encoded, plan.text, plan.tokenization, reader)
+    return Attempt(plan.target, command_of(order, plan, index, fallback), text)

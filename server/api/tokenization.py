@@ -2,13 +2,14 @@
 
 import asyncio
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cached_property, partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from jinja2 import TemplateError
 from tokenizers import Tokenizer
 
+from server.api.token_bytes import TokenBytes
 from server.errors import BaseModelError, InvalidRequest
 
 if TYPE_CHECKING:
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
 
 # Below this many characters encoding takes a few milliseconds at most, less than a thread is worth.
 _INLINE_CHARS = 8_192
+_SHOWN_CHARS = 300
 
 
 def import_tokenizer_classes() -> None:
@@ -51,32 +53,55 @@ class Tokenization:
         except Exception as error:
             raise BaseModelError(f"the base model's tokenizer cannot be read: {error}") from error
 
-    async def encode_prompt(self, text: str) -> list[int]:
-        """Token ids of a plain prompt, with the special tokens that the tokenizer adds by default."""
-        return await self._encode(text, add_special_tokens=True)
+    @cached_property
+    def token_bytes(self) -> TokenBytes:
+        """The exact bytes of every token."""
+        return TokenBytes(self.tokenizer)
 
-    async def encode_chat(self, messages: Sequence[dict[str, str]]) -> list[int]:
+    async def encode_prompt(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
+        """Token ids of a plain prompt, with the special tokens that the tokenizer adds by default."""
+        return await self._encode(text, add_special_tokens=add_special_tokens)
+
+    async def encode_chat(
+        self,
+        messages: Sequence[Mapping[str, Any]],
+        *,
+        tools: Sequence[Mapping[str, Any]] | None = None,
+        add_generation_prompt: bool = True,
+        continue_final_message: bool = False,
+        add_special_tokens: bool = False,
+    ) -> list[int]:
         """Token ids of a conversation up to where the assistant speaks next.
 
-        The template writes the special tokens itself, so none are added.
+        The template writes the special tokens itself, so none are added unless that is asked for.
 
         Raises:
             InvalidRequest: the base has no chat template, or the template refuses these messages.
         """
+        write = partial(
+            self._write,
+            messages,
+            tools=list(tools) if tools else None,
+            add_generation_prompt=add_generation_prompt,
+            continue_final_message=continue_final_message,
+        )
         size = sum(len(message["content"]) for message in messages)
-        text = self._write(messages) if size <= _INLINE_CHARS else await asyncio.to_thread(self._write, messages)
-        return await self._encode(text, add_special_tokens=False)
+        text = write() if size <= _INLINE_CHARS else await asyncio.to_thread(write)
+        return await self._encode(text, add_special_tokens=add_special_tokens)
 
-    def _write(self, messages: Sequence[dict[str, str]]) -> str:
+    def _write(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
         if self._templates.chat_template is None:
             raise InvalidRequest(
                 "the base model has no chat template: write the conversation out and send it to /v1/completions",
                 param="messages",
             )
+        conversation: Any = list(messages)
         try:
-            text = self._templates.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
-            raise InvalidRequest(f"the chat template refuses these messages: {error}", param="messages") from error
+            text = self._templates.apply_chat_template(conversation, tokenize=False, **options)
+        # A template is a program that runs over the client's values, and may fail at them in any way.
+        except Exception as error:
+            detail = str(error).partition("\n")[0][:_SHOWN_CHARS]
+            raise InvalidRequest(f"the chat template refuses these messages: {detail}", param="messages") from error
         return str(text)
 
     async def _encode(self, text: str, *, add_special_tokens: bool) -> list[int]:

@@ -87,7 +87,7 @@ async def test_a_fallback_is_logged_as_the_base_with_its_reason(bench: Bench, ca
     [
         ({"model": "nobody", "prompt": "secret"}, "model 'nobody', 404 model_not_found"),
         ({"model": "a\nb", "prompt": "secret"}, "model 'a\\nb', 400 invalid_model_name"),
-        ({"prompt": "secret", "model": "base", "n": 2}, "model unread, 400 unsupported_parameter"),
+        ({"prompt": "secret", "model": "base", "suffix": "."}, "model unread, 400 unsupported_parameter"),
     ],
 )
 async def test_a_request_that_is_refused_is_one_line_at_debug_too(

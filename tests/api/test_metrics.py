@@ -91,7 +91,7 @@ async def test_requests_and_tokens_by_outcome_and_adapter(bench: Bench) -> None:
 async def test_refusals_by_code_and_answers_by_route(bench: Bench) -> None:
     async with serving(bench, bench.engine(saying([]))) as client:
         await client.post("/v1/completions", json={"model": "nobody", "prompt": "x"})
-        await client.post("/v1/completions", json={"model": "base", "prompt": "x", "n": 5})
+        await client.post("/v1/completions", json={"model": "base", "prompt": "x", "suffix": "y"})
         await client.get("/v1/models/nobody")
         await client.get("/some/path/that/is/not/there")
         read = await scrape(client)

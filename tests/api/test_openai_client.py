@@ -84,8 +84,8 @@ async def test_each_error_is_the_clients_own_kind(bench: Bench, client: openai.A
     assert missing.value.code == "model_not_found"
     assert "did you mean" in missing.value.message
     with pytest.raises(openai.BadRequestError) as unsupported:
-        await client.chat.completions.create(model="base", messages=HELLO, n=2)
-    assert (unsupported.value.code, unsupported.value.param) == ("unsupported_parameter", "n")
+        await client.chat.completions.create(model="base", messages=HELLO, store=True)
+    assert (unsupported.value.code, unsupported.value.param) == ("unsupported_parameter", "store")
     with pytest.raises(openai.BadRequestError) as too_long:
         await client.chat.completions.create(model="base", messages=HELLO, max_tokens=4000)
     assert too_long.value.code == "context_length_exceeded"

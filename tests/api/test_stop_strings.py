@@ -15,7 +15,7 @@ stop_lists = st.lists(st.text(alphabet="ab\n", min_size=1, max_size=5), min_size
 def run(stops: list[str], chunks: list[str]) -> tuple[str, bool]:
     scanner = StopScanner(stops)
     shown = "".join(scanner.push(chunk) for chunk in chunks)
-    return shown + scanner.flush(), scanner.stopped
+    return shown + scanner.flush(), scanner.found is not None
 
 
 def expected(stops: list[str], text: str) -> tuple[str, bool]:
@@ -56,7 +56,7 @@ def test_text_is_held_back_only_while_it_may_become_a_stop_string(stops: list[st
     shown = ""
     for position, character in enumerate(text, start=1):
         shown += scanner.push(character)
-        if scanner.stopped:
+        if scanner.found:
             return
         held = text[len(shown) : position]
         assert held == "" or any(stop.startswith(held) for stop in stops)
@@ -65,13 +65,13 @@ def test_text_is_held_back_only_while_it_may_become_a_stop_string(stops: list[st
 def test_a_stop_string_over_three_chunks() -> None:
     scanner = StopScanner(["</answer>"])
     assert [scanner.push(part) for part in ("42</a", "nsw", "er> and more")] == ["42", "", ""]
-    assert scanner.stopped
+    assert scanner.found
 
 
 def test_a_near_miss_is_shown_after_all() -> None:
     scanner = StopScanner(["</answer>"])
     assert [scanner.push(part) for part in ("42</an", "chor>")] == ["42", "</anchor>"]
-    assert not scanner.stopped
+    assert not scanner.found
 
 
 def test_the_end_shows_what_was_held() -> None:

@@ -1,61 +1,26 @@
 """`POST /v1/chat/completions`."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar
 
-from pydantic import Field, PlainValidator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import Field, model_validator
 
-from server.api.protocol.generation_request import NEUTRAL, GenerationRequest
-from server.api.protocol.strict_fields import Label, Neutral, StrictFields, unsupported_value
+from server.api.protocol.generation_request import MAX_LOGPROBS, NEUTRAL, GenerationRequest
+from server.api.protocol.messages import Message
+from server.api.protocol.strict_fields import Label, Neutral, refused_field
 
-_PART_FIELDS = {"type", "text"}
-
-
-def _content(value: Any) -> str:
-    """The text of a message: a string, or the texts of its parts, one a line."""
-    if isinstance(value, str):
-        return value
-    if not isinstance(value, list):
-        raise ValueError("must be a string or a list of text parts")
-    return "\n".join(_part_text(part, f"[{index}]") for index, part in enumerate(value))
-
-
-def _part_text(part: Any, place: str) -> str:
-    if not isinstance(part, dict) or not isinstance(part.get("type"), str):
-        raise ValueError(f"part {place} must be an object with a `type`")
-    if part["type"] != "text":
-        raise unsupported_value(f"content part {place} is of type {part['type'][:32]!r}; only text is supported")
-    unknown = sorted(name for name, value in part.items() if name not in _PART_FIELDS and value is not None)
-    if unknown:
-        raise unsupported_value(f"content part {place} has the field {unknown[0][:64]!r}, which is not supported")
-    if not isinstance(part.get("text"), str):
-        raise ValueError(f"part {place} must have a string `text`")
-    return str(part["text"])
-
-
-Content = Annotated[str, PlainValidator(_content, json_schema_input_type=str | list[dict[str, str]])]
-
-
-class Message(StrictFields):
-    """One turn of a conversation. OpenAI's `developer` is its newer word for `system`."""
-
-    neutral: ClassVar[Mapping[str, Neutral]] = {
-        "annotations": Neutral([]),
-        "audio": Neutral(),
-        "function_call": Neutral(),
-        "name": Neutral(),
-        "refusal": Neutral(),
-        "tool_calls": Neutral([]),
-        "tool_call_id": Neutral(),
-    }
-
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Content
-
-    def as_template_input(self) -> dict[str, str]:
-        """The message as chat templates expect it."""
-        return {"role": "system" if self.role == "developer" else self.role, "content": self.content}
+EXAMPLES: Mapping[str, dict[str, Any]] = {
+    "answer": {"model": "base", "messages": [{"role": "user", "content": "Say hello."}], "max_completion_tokens": 8},
+    "answer with log probabilities": {
+        "model": "base",
+        "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Name a colour."}],
+        "max_tokens": 4,
+        "temperature": 0,
+        "logprobs": True,
+        "top_logprobs": 2,
+    },
+}
+"""Bodies that the OpenAPI document shows, by what they do."""
 
 
 class ChatRequest(GenerationRequest):
@@ -63,17 +28,13 @@ class ChatRequest(GenerationRequest):
 
     neutral: ClassVar[Mapping[str, Neutral]] = {
         **NEUTRAL,
-        "add_generation_prompt": Neutral(True),
-        "add_special_tokens": Neutral(False),
         "audio": Neutral(),
         "chat_template": Neutral(),
         "chat_template_kwargs": Neutral({}),
-        "continue_final_message": Neutral(False),
         "documents": Neutral([]),
         "echo": Neutral(False),
         "function_call": Neutral("none", "auto"),
         "functions": Neutral([]),
-        "logprobs": Neutral(False),
         "modalities": Neutral(["text"]),
         "parallel_tool_calls": Label(bool),
         "prediction": Neutral(),
@@ -81,7 +42,6 @@ class ChatRequest(GenerationRequest):
         "response_format": Neutral({"type": "text"}),
         "tool_choice": Neutral("none", "auto"),
         "tools": Neutral([]),
-        "top_logprobs": Neutral(0),
         "verbosity": Neutral("medium"),
         "web_search_options": Neutral(),
     }
@@ -92,15 +52,34 @@ class ChatRequest(GenerationRequest):
         None, ge=1, description="OpenAI's newer name of `max_tokens`; the rest of the context by default."
     )
 
+    logprobs: bool = Field(False, description="Score the tokens of the answer.")
+    top_logprobs: int = Field(
+        0, ge=0, le=MAX_LOGPROBS, description="With `logprobs`: beside each token that many of the likeliest, 0 to 20."
+    )
+    add_generation_prompt: bool = Field(
+        True, description="End the prompt with the beginning of the assistant's turn; true by default."
+    )
+    continue_final_message: bool = Field(
+        False, description="Let the answer continue the last message; `add_generation_prompt` must then be false."
+    )
+    add_special_tokens: bool = Field(
+        False, description="Add the tokenizer's special tokens beside those that the chat template writes."
+    )
+
     @model_validator(mode="after")
-    def _one_limit(self) -> "ChatRequest":
+    def _chat_fields_fit_together(self) -> "ChatRequest":
         if None not in (self.max_tokens, self.max_completion_tokens) and self.max_tokens != self.max_completion_tokens:
-            raise PydanticCustomError(
-                "value_error",
-                "differs from max_completion_tokens, its newer name; send one of the two",
-                {"field": "max_tokens"},
-            )
+            raise refused_field("max_tokens", "differs from max_completion_tokens, its newer name; send one of the two")
+        if self.top_logprobs and not self.logprobs:
+            raise refused_field("top_logprobs", "needs `logprobs` to be true")
+        if self.continue_final_message and self.add_generation_prompt:
+            raise refused_field("continue_final_message", "needs `add_generation_prompt` to be false")
         return self
+
+    @property
+    def shown_logprobs(self) -> int | None:
+        """How many of the likeliest tokens the client sees beside each token of the answer, None: no scores."""
+        return self.top_logprobs if self.logprobs else None
 
     @property
     def token_limit(self) -> int | None:

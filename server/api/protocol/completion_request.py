@@ -3,47 +3,97 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar
 
-from pydantic import Field, PlainValidator
+from pydantic import Field, PlainValidator, model_validator
 
-from server.api.protocol.generation_request import NEUTRAL, GenerationRequest
-from server.api.protocol.strict_fields import Neutral, unsupported_value
+from server.api.protocol.generation_request import (
+    MAX_CHOICES,
+    MAX_LOGPROBS,
+    NEUTRAL,
+    GenerationRequest,
+    ScoreCount,
+)
+from server.api.protocol.strict_fields import Neutral, refused_field
 
 DEFAULT_MAX_TOKENS = 16
 
+EXAMPLES: Mapping[str, dict[str, Any]] = {
+    "continue a text": {"model": "base", "prompt": "The capital of France is", "max_tokens": 8, "temperature": 0},
+    "several prompts, several choices": {
+        "model": "base",
+        "prompt": ["One, two,", "Red, green,"],
+        "n": 2,
+        "max_tokens": 4,
+        "seed": 7,
+    },
+    "score a text": {"model": "base", "prompt": "To be or not to be", "max_tokens": 0, "echo": True, "logprobs": 1},
+}
+"""Bodies that the OpenAPI document shows, by what they do."""
 
-def _prompt(value: Any) -> str | list[int]:
+
+def _prompts(value: Any) -> tuple[str | list[int], ...]:
     if isinstance(value, str):
-        return value
+        return (value,)
     if not isinstance(value, list):
-        raise ValueError("must be a string, a list with one string, or a list of token ids")
+        raise ValueError(_FORMS)
     if not value:
         raise ValueError("must not be empty")
-    if all(type(item) is int for item in value):
-        return value
-    if all(isinstance(item, str | list) for item in value):
-        if len(value) > 1:
-            raise unsupported_value("prompt holds several prompts, which is not supported; send one request for each")
-        if isinstance(value[0], str):
-            return value[0]
-        if value[0] and all(type(item) is int for item in value[0]):
-            return list(value[0])
-    raise ValueError("must be a string, a list with one string, or a list of token ids")
+    if _are_ids(value):
+        return (value,)
+    if len(value) > MAX_CHOICES:
+        raise ValueError(f"holds {len(value)} prompts; at most {MAX_CHOICES} are allowed")
+    if all(isinstance(item, str) or (isinstance(item, list) and item and _are_ids(item)) for item in value):
+        return tuple(value)
+    raise ValueError(_FORMS)
 
 
-Prompt = Annotated[
-    str | list[int], PlainValidator(_prompt, json_schema_input_type=str | list[str] | list[int] | list[list[int]])
+def _are_ids(value: list[Any]) -> bool:
+    return all(type(item) is int for item in value)
+
+
+_FORMS = "must be a string, a list of token ids, or a list of several of either"
+
+Prompts = Annotated[
+    tuple[str | list[int], ...],
+    PlainValidator(_prompts, json_schema_input_type=str | list[str] | list[int] | list[list[int]]),
 ]
 
 
 class CompletionRequest(GenerationRequest):
-    """Continue a prompt, given as text (special tokens as the tokenizer adds them) or as token ids (as they are)."""
+    """Continue prompts, given as text (special tokens as the tokenizer adds them) or as token ids (as they are)."""
 
-    neutral: ClassVar[Mapping[str, Neutral]] = {
-        **NEUTRAL,
-        "add_special_tokens": Neutral(True, hint="send token ids to choose them yourself"),
-        "echo": Neutral(False),
-        "logprobs": Neutral(False),
-        "suffix": Neutral(""),
-    }
+    neutral: ClassVar[Mapping[str, Neutral]] = {**NEUTRAL, "suffix": Neutral("")}
 
-    prompt: Prompt = Field(description="A string, a list with one string, or a list of token ids; not empty.")
+    prompt: Prompts = Field(
+        description="A string or a list of token ids, or a list of up to 128 of either; not empty. Choice `i` of "
+        "prompt `p` has the index `p * n + i`."
+    )
+    add_special_tokens: bool = Field(
+        True, description="Add the tokenizer's special tokens (a beginning of text) to a prompt that is text."
+    )
+    echo: bool = Field(
+        False, description="Put the prompt before the text, and its tokens before the text's in `logprobs`."
+    )
+    logprobs: ScoreCount = Field(
+        None,
+        ge=0,
+        le=MAX_LOGPROBS,
+        description="Score the tokens of the text, each beside that many of the likeliest, 0 to 20.",
+    )
+
+    @model_validator(mode="after")
+    def _not_too_many(self) -> "CompletionRequest":
+        if len(self.prompt) * self.n > MAX_CHOICES:
+            raise refused_field(
+                "n", f"{self.n} choices for {len(self.prompt)} prompts are more than the {MAX_CHOICES} of one request"
+            )
+        return self
+
+    @property
+    def scores_prompt(self) -> bool:
+        """Whether there is something to answer with when no token is generated."""
+        return self.echo or super().scores_prompt
+
+    @property
+    def shown_logprobs(self) -> int | None:
+        """How many of the likeliest tokens the client sees beside each token of the answer, None: no scores."""
+        return self.logprobs

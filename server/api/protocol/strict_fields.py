@@ -17,7 +17,7 @@ from server.errors import InvalidRequest, UnsupportedField
 # How alike an unknown field and a known one must be for a suggestion; 1 is equal.
 _ALIKE = 0.75
 _JSON_TYPES: Mapping[type, str] = {bool: "boolean", dict: "object", str: "string"}
-_UNSUPPORTED = "unsupported_parameter"
+UNSUPPORTED = "unsupported_parameter"
 _MISSING_NAMES = {"missing": "is required", "string_type": "must be a string", "list_type": "must be a list"}
 
 
@@ -86,6 +86,16 @@ class StrictFields(BaseModel):
         return kept
 
     @classmethod
+    def labels(cls, body: object) -> dict[str, str]:
+        """The labels of a body that was parsed: what the client tells itself by, a user for example."""
+        fields = body if isinstance(body, dict) else {}
+        return {
+            name: value
+            for name, value in fields.items()
+            if isinstance(value, str) and isinstance(cls.neutral.get(name), Label)
+        }
+
+    @classmethod
     def _unknown(cls, name: str) -> str:
         """The message for a field that is in no list."""
         close = difflib.get_close_matches(name.lower(), sorted(cls.acted_on), n=1, cutoff=_ALIKE)
@@ -110,11 +120,16 @@ class StrictFields(BaseModel):
 
 def unsupported_value(message: str) -> PydanticCustomError:
     """What a validator raises for a value that is meant well but not acted on."""
-    return PydanticCustomError(_UNSUPPORTED, "{message}", {"message": message})
+    return PydanticCustomError(UNSUPPORTED, "{message}", {"message": message})
+
+
+def refused_field(field: str, reason: str) -> PydanticCustomError:
+    """What a model's validator raises where the value of `field` does not fit another's."""
+    return PydanticCustomError("value_error", "{reason}", {"reason": reason, "field": field})
 
 
 def _unsupported(name: str, message: str) -> PydanticCustomError:
-    return PydanticCustomError(_UNSUPPORTED, "{message}", {"message": message, "field": name[:64]})
+    return PydanticCustomError(UNSUPPORTED, "{message}", {"message": message, "field": name[:64]})
 
 
 def _first_problem(error: ValidationError) -> InvalidRequest:
@@ -124,7 +139,7 @@ def _first_problem(error: ValidationError) -> InvalidRequest:
     if "field" in context:
         location = (*location, context["field"])
     param = field_path(location)
-    if problem["type"] == _UNSUPPORTED:
+    if problem["type"] == UNSUPPORTED:
         return UnsupportedField(problem["msg"], param=param)
     reason = _MISSING_NAMES.get(problem["type"]) or problem["msg"].removeprefix("Value error, ")
     return InvalidRequest(f"{param}: {reason}", param=param)

@@ -1,0 +1,47 @@
+"""The `switchyard` object of an answer, and the headers that say the same."""
+
+from collections.abc import Sequence
+
+from adapters_store.names import BASE_NAME
+from server.api.model_names import Target
+from server.api.pieces import Origin
+from server.api.routing import Routing
+from server.engine.messages import Failed, Started
+
+
+def origin_of(
+    routing: Routing, target: Target, started: Started, passed: Sequence[tuple[Target, Failed]] = ()
+) -> Origin:
+    """What runs, and why it is not what was asked for.
+
+    `passed` are the targets before it that could not be applied. `task`, `rule` and `passed` stand in the object
+    only where there is something to say.
+    """
+    fallback = None
+    if started.fallback is not None:
+        fallback = {"reason": started.fallback, "detail": started.detail}
+    origin: Origin = {
+        "adapter": BASE_NAME if started.digest is None else target.name,
+        "digest": started.digest,
+        "fallback": fallback,
+        "cached_tokens": started.cached_tokens,
+    }
+    if routing.task is not None:
+        origin |= {"task": routing.task, "rule": routing.rule}
+    if passed:
+        origin["passed"] = [
+            {"adapter": before.name, "digest": before.digest, "reason": failed.reason, "detail": failed.message}
+            for before, failed in passed
+        ]
+    return origin
+
+
+def origin_headers(origin: Origin) -> list[tuple[bytes, bytes]]:
+    """The adapter, its digest and the reason of a fallback."""
+    headers = [
+        (b"x-adapter-name", str(origin["adapter"]).encode("ascii")),
+        (b"x-adapter-digest", str(origin["digest"] or BASE_NAME).encode("ascii")),
+    ]
+    if origin["fallback"] is not None:
+        headers.append((b"x-adapter-fallback", str(origin["fallback"]["reason"]).encode("ascii")))
+    return headers
