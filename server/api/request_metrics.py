@@ -13,7 +13,7 @@ _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15
 
 
 class RequestMetrics:
-    """Counts and times requests. Adapter labels come from a bounded set."""
+    """Counts and times requests, each of their choices as one. Adapter labels come from a bounded set."""
 
     def __init__(
         self, registry: CollectorRegistry, labels: AdapterLabels, clock: Callable[[], float] = monotonic
@@ -28,7 +28,7 @@ class RequestMetrics:
         )
         self.requests = Counter(
             "switchyard_requests",
-            "Generation requests that ended, by outcome (stop, length, failed, disconnected) and adapter asked for.",
+            "Choices that ended, one or more a request, by outcome (stop, length, failed, disconnected) and adapter asked for.",
             ["outcome", "adapter"],
             registry=registry,
         )
@@ -40,7 +40,7 @@ class RequestMetrics:
         )
         self.prompt_tokens = Counter(
             "switchyard_prompt_tokens",
-            "Prompt tokens of requests that started, by adapter asked for.",
+            "Prompt tokens of choices that started, by adapter asked for.",
             ["adapter"],
             registry=registry,
         )
@@ -100,7 +100,7 @@ class RequestMetrics:
 
 
 class RequestRecord:
-    """The times of one request; `end` is called once, whatever happened."""
+    """The times of one choice; `end` is called once, whatever happened."""
 
     def __init__(self, metrics: RequestMetrics, label: str, prompt_tokens: int, model_name: str) -> None:
         self._metrics = metrics

@@ -13,6 +13,7 @@ from server.errors import InvalidRequest, UnsupportedField
 
 COMPLETION = {"model": "base", "prompt": "hello"}
 CHAT = {"model": "base", "messages": [{"role": "user", "content": "hello"}]}
+CALL: dict[str, Any] = {"id": "1", "type": "function", "function": {"name": "f", "arguments": '{"a": 1}'}}
 BODIES: list[tuple[type[GenerationRequest], dict[str, Any]]] = [(CompletionRequest, COMPLETION), (ChatRequest, CHAT)]
 
 
@@ -71,21 +72,14 @@ def test_a_chat_field_that_asks_for_nothing_is_accepted(field: str, value: objec
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("n", 2),
-        ("n", True),
         ("best_of", 3),
-        ("presence_penalty", 0.5),
-        ("frequency_penalty", -1),
-        ("logprobs", True),
-        ("logprobs", 0),
-        ("echo", True),
-        ("logit_bias", {"50256": -100}),
+        ("suffix", "x"),
         ("store", True),
         ("service_tier", "flex"),
         ("user", 7),
         ("adapter_id", "support"),
-        ("repetition_penalty", 1.1),
-        ("min_p", 0.1),
+        ("allowed_token_ids", [1]),
+        ("truncate_prompt_tokens", 5),
         ("guided_json", {}),
         ("use_beam_search", True),
         ("no_such_field", None),
@@ -134,8 +128,7 @@ def test_an_unknown_field_like_no_other_is_to_be_left_out() -> None:
         ("tools", [{"type": "function"}]),
         ("tool_choice", "required"),
         ("response_format", {"type": "json_object"}),
-        ("logprobs", True),
-        ("suffix", "x"),
+        ("echo", True),
         ("reasoning_effort", "high"),
         ("prompt", "hello"),
     ],
@@ -171,6 +164,31 @@ def test_a_chat_field_that_is_not_acted_on_is_refused_by_name(field: str, value:
         ("stream", "yes"),
         ("ignore_eos", 1),
         ("fallback", "none"),
+        ("n", 0),
+        ("n", 129),
+        ("n", True),
+        ("n", 1.0),
+        ("presence_penalty", 2.1),
+        ("frequency_penalty", -2.1),
+        ("repetition_penalty", 0),
+        ("repetition_penalty", 11),
+        ("min_p", 1.1),
+        ("min_tokens", -1),
+        ("top_k", 2**63),
+        ("logprobs", 21),
+        ("logprobs", "yes"),
+        ("prompt_logprobs", 21),
+        ("prompt_logprobs", True),
+        ("logit_bias", []),
+        ("logit_bias", {"a": 1}),
+        ("logit_bias", {"01": 1}),
+        ("logit_bias", {"-1": 1}),
+        ("logit_bias", {"1": 101}),
+        ("logit_bias", {"1": True}),
+        ("logit_bias", {"1": None}),
+        ("logit_bias", {str(token): 0 for token in range(1025)}),
+        ("return_token_ids", 1),
+        ("task", ""),
         ("model", ""),
         ("model", 5),
     ],
@@ -209,27 +227,88 @@ def test_a_body_that_is_no_object_is_refused(body: object) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "understood"), [("a", "a"), (["a"], "a"), ([1, 2], [1, 2]), ([[1, 2]], [1, 2]), ("", ""), ([""], "")]
+    ("prompt", "understood"),
+    [
+        ("a", ("a",)),
+        (["a"], ("a",)),
+        ([1, 2], ([1, 2],)),
+        ([[1, 2]], ([1, 2],)),
+        ("", ("",)),
+        ([""], ("",)),
+        (["a", "b"], ("a", "b")),
+        ([[1], [2, 3]], ([1], [2, 3])),
+        (["a", [2, 3]], ("a", [2, 3])),
+    ],
 )
 def test_the_forms_of_a_prompt(prompt: object, understood: object) -> None:
     assert CompletionRequest.parse({"model": "base", "prompt": prompt}).prompt == understood
 
 
-@pytest.mark.parametrize("prompt", [[], [[]], [1, "a"], [True], [1.5], {}, 5, [[1], "a", None]])
+@pytest.mark.parametrize("prompt", [[], [[]], [1, "a"], [True], [1.5], {}, 5, [[1], "a", None], [[1], []], ["a"] * 129])
 def test_a_malformed_prompt_is_refused(prompt: object) -> None:
     assert refused(CompletionRequest, {"model": "base", "prompt": prompt}).param == "prompt"
 
 
-@pytest.mark.parametrize("prompt", [["a", "b"], [[1], [2]]])
-def test_several_prompts_are_not_supported(prompt: object) -> None:
-    error = refused(CompletionRequest, {"model": "base", "prompt": prompt})
-    assert (error.code, error.param) == ("unsupported_parameter", "prompt")
+def test_prompts_times_choices_are_bounded() -> None:
+    assert len(CompletionRequest.parse(COMPLETION | {"prompt": ["a"] * 64, "n": 2}).prompt) == 64
+    assert refused(CompletionRequest, COMPLETION | {"prompt": ["a"] * 65, "n": 2}).param == "n"
+
+
+@pytest.mark.parametrize(("request_type", "body"), BODIES)
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"min_tokens": 6, "max_tokens": 5}, "min_tokens"),
+        ({"prompt_logprobs": 1, "stream": True}, "prompt_logprobs"),
+        ({"best_of": 2, "n": 1}, "best_of"),
+        ({"task": "summarise"}, "task"),
+        ({"stream": True, "stream_options": {"continuous_usage_stats": True}}, "stream_options.continuous_usage_stats"),
+    ],
+)
+def test_fields_that_do_not_fit_together_are_refused_by_name(
+    request_type: type[GenerationRequest], body: dict[str, Any], fields: dict[str, Any], param: str
+) -> None:
+    assert refused(request_type, body | fields).param == param
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [({"top_logprobs": 2}, "top_logprobs"), ({"continue_final_message": True}, "continue_final_message")],
+)
+def test_chat_fields_that_do_not_fit_together_are_refused_by_name(fields: dict[str, Any], param: str) -> None:
+    assert refused(ChatRequest, CHAT | fields).param == param
+
+
+def test_no_tokens_may_be_asked_for_where_the_prompt_answers() -> None:
+    for field in ({"echo": True}, {"prompt_logprobs": 0}):
+        assert CompletionRequest.parse(COMPLETION | {"max_tokens": 0} | field).token_limit == 0
+    assert refused(ChatRequest, CHAT | {"max_tokens": 0}).param == "max_tokens"
+
+
+@pytest.mark.parametrize(("request_type", "body"), BODIES)
+def test_a_task_stands_in_the_place_of_a_model(request_type: type[GenerationRequest], body: dict[str, Any]) -> None:
+    rest = {name: value for name, value in body.items() if name != "model"}
+    assert request_type.parse(rest | {"task": "summarise"}).routed_name == "task:summarise"
+    assert request_type.parse(rest | {"task": "a", "model": "task:a"}).routed_name == "task:a"
+    assert request_type.parse(body).routed_name == "base"
+
+
+def test_biases_are_read_by_token() -> None:
+    body = COMPLETION | {"logit_bias": {"0": -100, "17": 0.5}}
+    assert CompletionRequest.parse(body).logit_bias == {0: -100.0, 17: 0.5}
+
+
+def test_labels_are_the_clients_own_words() -> None:
+    body = COMPLETION | {"user": "eve", "metadata": {"a": 1}, "prompt_cache_key": "key", "suffix": ""}
+    assert CompletionRequest.labels(body) == {"user": "eve", "prompt_cache_key": "key"}
 
 
 @pytest.mark.parametrize(
     ("message", "param", "code"),
     [
-        ({"role": "tool", "content": "x"}, "messages[0].role", "invalid_value"),
+        ({"role": "function", "content": "x"}, "messages[0].role", "invalid_value"),
+        ({"role": "assistant"}, "messages[0].content", "invalid_value"),
+        ({"role": "assistant", "tool_calls": []}, "messages[0].content", "invalid_value"),
         ({"role": "user"}, "messages[0].content", "invalid_value"),
         ({"role": "user", "content": 5}, "messages[0].content", "invalid_value"),
         ({"role": "user", "content": [{"type": "text"}]}, "messages[0].content", "invalid_value"),
@@ -239,8 +318,19 @@ def test_several_prompts_are_not_supported(prompt: object) -> None:
             "messages[0].content",
             "unsupported_parameter",
         ),
-        ({"role": "user", "content": "x", "name": "eve"}, "messages[0].name", "unsupported_parameter"),
-        ({"role": "assistant", "content": "x", "tool_calls": [{}]}, "messages[0].tool_calls", "unsupported_parameter"),
+        ({"role": "user", "content": "x", "function_call": {}}, "messages[0].function_call", "unsupported_parameter"),
+        ({"role": "user", "content": "x", "tool_calls": [CALL]}, "messages[0].tool_calls", "invalid_value"),
+        ({"role": "user", "content": "x", "tool_call_id": "1"}, "messages[0].tool_call_id", "invalid_value"),
+        (
+            {"role": "assistant", "tool_calls": [{"type": "function"}]},
+            "messages[0].tool_calls[0].function",
+            "invalid_value",
+        ),
+        (
+            {"role": "assistant", "tool_calls": [CALL | {"function": {"name": "f", "arguments": "[1]"}}]},
+            "messages[0].tool_calls[0].function.arguments",
+            "invalid_value",
+        ),
         ("hello", "messages[0]", "invalid_value"),
     ],
 )
@@ -260,14 +350,29 @@ def test_an_assistants_message_may_come_back_as_the_client_library_returned_it()
     assert ChatRequest.parse(CHAT | {"messages": [message]}).messages[0].content == "x"
 
 
+def test_calls_and_their_results_reach_the_template() -> None:
+    messages: list[dict[str, Any]] = [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": None, "tool_calls": [CALL]},
+        {"role": "tool", "tool_call_id": "1", "name": "f", "content": "42"},
+    ]
+    request = ChatRequest.parse({"model": "base", "messages": messages})
+    called = {"id": "1", "type": "function", "function": {"name": "f", "arguments": {"a": 1}}}
+    assert [message.as_template_input() for message in request.messages] == [
+        {"role": "user", "content": "x"},
+        {"role": "assistant", "content": "", "tool_calls": [called]},
+        {"role": "tool", "content": "42", "name": "f", "tool_call_id": "1"},
+    ]
+
+
 def test_stream_options_need_a_stream() -> None:
     error = refused(CompletionRequest, COMPLETION | {"stream_options": {"include_usage": True}})
     assert error.param == "stream_options"
     streamed = COMPLETION | {"stream": True, "stream_options": {"include_usage": True, "include_obfuscation": False}}
     assert CompletionRequest.parse(streamed).include_usage
-    unknown = COMPLETION | {"stream": True, "stream_options": {"continuous_usage_stats": True}}
+    unknown = COMPLETION | {"stream": True, "stream_options": {"include_obfuscation": True}}
     error = refused(CompletionRequest, unknown)
-    assert (error.code, error.param) == ("unsupported_parameter", "stream_options.continuous_usage_stats")
+    assert (error.code, error.param) == ("unsupported_parameter", "stream_options.include_obfuscation")
 
 
 def test_two_limits_that_differ_are_refused() -> None:
