@@ -28,7 +28,7 @@ class RequestMetrics:
         )
         self.requests = Counter(
             "switchyard_requests",
-            "Choices that ended, one or more a request, by outcome (stop, length, failed, disconnected) and adapter asked for.",
+            "Choices of requests that ended, by outcome (stop, length, failed, disconnected) and adapter asked for.",
             ["outcome", "adapter"],
             registry=registry,
         )

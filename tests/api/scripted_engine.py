@@ -11,11 +11,13 @@ from server.engine.messages import (
     Failed,
     FinishReason,
     ModelInfo,
+    PromptScores,
     Report,
     RequestEvent,
     Started,
     Submit,
     Tokens,
+    TokenScore,
 )
 from server.errors import EngineUnavailable
 from tests.adapters_store.hand_made import BASE
@@ -172,6 +174,27 @@ def saying(ids: Sequence[int], finish_reason: FinishReason = "stop", **fields: A
         return [
             started(request, **fields),
             *(tokens(request, [token_id]) for token_id in ids),
+            tokens(request, [], finish_reason),
+        ]
+
+    return script
+
+
+def scored(token_id: int, logprob: float = -0.5, top: Sequence[tuple[int, float]] = ()) -> TokenScore:
+    """The score of a token."""
+    return TokenScore(token_id=token_id, logprob=logprob, top=list(top))
+
+
+def saying_with_scores(
+    scores: Sequence[TokenScore], prompt: Sequence[TokenScore | None] = (), finish_reason: FinishReason = "stop"
+) -> Script:
+    """Every request gets these tokens with their scores, one an event, after those of its prompt."""
+
+    def script(request: Submit) -> list[Step]:
+        return [
+            started(request),
+            *([PromptScores(request_id=request.request_id, scores=list(prompt))] if prompt else []),
+            *(Tokens(request_id=request.request_id, token_ids=[s.token_id], scores=[s]) for s in scores),
             tokens(request, [], finish_reason),
         ]
 
