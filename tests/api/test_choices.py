@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
@@ -232,7 +233,7 @@ async def test_a_choice_that_ended_frees_its_place_before_the_others_have(bench:
 
 async def test_a_choice_that_fell_back_is_told_of(bench: Bench) -> None:
     digest = bench.publish("support")
-    fates = iter([{}, {"digest": None, "fallback": "timeout", "detail": "waited 30 s"}])
+    fates: Iterator[dict[str, Any]] = iter([{}, {"digest": None, "fallback": "timeout", "detail": "waited 30 s"}])
     engine = bench.engine(lambda request: saying([5], **next(fates))(request))
     async with serving(bench, engine) as client:
         response = await client.post("/v1/completions", json=THREE | {"model": "support", "n": 2})

@@ -1,13 +1,16 @@
 """The `openai` client against a real server: what its users write works unchanged."""
 
 from collections.abc import AsyncIterator
+from typing import Any
 
 import openai
 import pytest
 
+from server.api.constraining import Constraining
 from server.engine.messages import Failed
 from tests.api.harness import Bench, live
-from tests.api.scripted_engine import ScriptedEngine, saying, started, tokens
+from tests.api.scripted_engine import ScriptedEngine, saying, saying_with_scores, scored, started, tokens
+from tests.api.test_tool_calls import BarReader
 
 pytestmark = pytest.mark.anyio
 
@@ -64,6 +67,57 @@ async def test_completions_whole_and_as_a_stream(client: openai.AsyncOpenAI) -> 
     assert whole.choices[0].text == "I am fine, "
     stream = await client.completions.create(model="base", prompt="hello", stop="thank", stream=True)
     assert "".join([chunk.choices[0].text async for chunk in stream]) == "I am fine, "
+
+
+async def test_several_choices_with_scores(client: openai.AsyncOpenAI, engine: ScriptedEngine, bench: Bench) -> None:
+    ids = bench.ids("fine")
+    engine.script = saying_with_scores([scored(token, -0.5, [(token, -0.5), (5, -1.0)]) for token in ids])
+    chat = await client.chat.completions.create(model="base", messages=HELLO, n=2, logprobs=True, top_logprobs=2)
+    for choice in chat.choices:
+        assert choice.message.content == "fine"
+        assert choice.logprobs is not None
+        assert choice.logprobs.content is not None
+        assert [token.logprob for token in choice.logprobs.content] == [-0.5] * len(ids)
+        assert len(choice.logprobs.content[0].top_logprobs) == 2
+    text = await client.completions.create(model="base", prompt=["a", "b"], n=2, logprobs=2, best_of=2)
+    assert [choice.index for choice in text.choices] == [0, 1, 2, 3]
+    assert text.choices[3].logprobs is not None
+    assert text.choices[3].logprobs.tokens is not None
+    assert "".join(text.choices[3].logprobs.tokens) == "fine"
+    stream = await client.chat.completions.create(
+        model="base", messages=HELLO, n=2, logprobs=True, stream=True, max_completion_tokens=5
+    )
+    texts = {0: "", 1: ""}
+    async for chunk in stream:
+        for part in chunk.choices:
+            texts[part.index] += part.delta.content or ""
+    assert texts == {0: "fine", 1: "fine"}
+
+
+async def test_the_clients_own_stream_helper_reads_calls_and_scores(
+    client: openai.AsyncOpenAI, engine: ScriptedEngine, bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def constraint_of(*_: object) -> Constraining:
+        return Constraining(reader=BarReader)
+
+    monkeypatch.setattr("server.api.routes.generation.constraint_of", constraint_of)
+    engine.script = saying_with_scores([scored(token) for token in bench.ids("ask|{}|{}")])
+    async with client.chat.completions.stream(model="base", messages=HELLO, logprobs=True) as stream:
+        async for _ in stream:
+            pass
+        message = (await stream.get_final_completion()).choices[0].message
+    assert message.content == "ask"
+    assert message.tool_calls is not None
+    assert [(call.function.name, call.function.arguments) for call in message.tool_calls] == [("weather", "{}")] * 2
+    assert message.model_dump()["tool_calls"][0]["id"] == "call_1"
+
+
+async def test_an_answer_with_calls_may_be_sent_back(client: openai.AsyncOpenAI, engine: ScriptedEngine) -> None:
+    call = {"id": "1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Ulm"}'}}
+    answer = openai.types.chat.ChatCompletionMessage.model_validate({"role": "assistant", "tool_calls": [call]})
+    messages: list[Any] = [*HELLO, answer, {"role": "tool", "tool_call_id": "1", "content": "sunny"}]
+    await client.chat.completions.create(model="base", messages=messages)
+    assert len(engine.submitted) == 1
 
 
 async def test_the_headers_say_what_answered(client: openai.AsyncOpenAI) -> None:

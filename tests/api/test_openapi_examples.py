@@ -1,0 +1,27 @@
+"""The bodies that the OpenAPI document shows are good ones."""
+
+from typing import Any
+
+import pytest
+
+from tests.api.harness import Bench, serving
+from tests.api.scripted_engine import saying_with_scores, scored
+
+pytestmark = pytest.mark.anyio
+
+
+def examples(document: dict[str, Any], path: str) -> dict[str, Any]:
+    content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+    return {name: example["value"] for name, example in content["examples"].items()}
+
+
+@pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
+async def test_every_example_is_answered(bench: Bench, path: str) -> None:
+    engine = bench.engine(saying_with_scores([scored(5, -0.5, [(5, -0.5)])], [None], "length"))
+    async with serving(bench, engine) as client:
+        document = (await client.get("/openapi.json")).json()
+        found = examples(document, path)
+        assert len(found) >= 2
+        for name, body in found.items():
+            response = await client.post(path, json=body)
+            assert response.status_code == 200, f"{name}: {response.text}"
