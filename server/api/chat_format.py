@@ -5,6 +5,7 @@ from typing import Any
 
 from server.api.chunks import ChunkFrame, token_ids
 from server.api.content import Delta, ToolCallPiece
+from server.api.json_response import json_bytes
 from server.api.logprobs import chat_logprobs, prompt_logprobs
 from server.api.pieces import Answer, ChoiceResult, Ending, Opening, Piece, TextToken
 
@@ -38,7 +39,7 @@ class ChatFormat(ChunkFrame):
 
     def more(self, piece: Piece) -> bytes:
         if self._plain and piece.deltas is None:
-            return self._text_event(piece.index, piece.text)
+            return self._text_before[piece.index] + json_bytes(piece.text) + self._text_after
         events = []
         tokens = piece.tokens
         for delta in _deltas(piece):

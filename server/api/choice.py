@@ -95,22 +95,22 @@ class Choice:
         """
         yield await self._start()
         text, scores = self.attempt.text, list[TokenScore | None]()
-        begun = False
+        begun = counted = False
         async for event in self._received():
-            if isinstance(event, PromptScores):
-                scores += event.scores
-                continue
             if not isinstance(event, Tokens) or event.finish_reason == "cancelled":
+                if isinstance(event, PromptScores):
+                    scores += event.scores
                 raise_failure(event)
                 continue
             if not begun:
                 begun = True
                 if (echo := text.begin(scores)) is not None:
                     yield echo
-            if text.token_count == 0 and event.token_ids:
+            if not counted and event.token_ids:
+                counted = True
                 self._record.first_token()
             piece = text.push(event.token_ids, event.scores, last=event.finish_reason is not None)
-            reason = "stop" if text.stop is not None else event.finish_reason
+            reason = event.finish_reason if text.stop is None else "stop"
             if reason is not None:
                 self.close(reason)
             if piece is not None:

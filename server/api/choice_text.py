@@ -39,7 +39,8 @@ class TextOptions:
 class ChoiceText:
     """Turns the tokens of choice `index` into pieces, and counts them.
 
-    `prompt` has the prompt's tokens with their scores once `begin` was called, where they were asked for.
+    `prompt` has the prompt's tokens with their scores once `begin` was called, where they were asked for. `stop` is
+    the stop string that ended the text, once there was one: all further tokens are in vain.
     """
 
     def __init__(
@@ -67,16 +68,12 @@ class ChoiceText:
         self._trace = self._new_trace(0)
         self._shown = 0
         self.prompt: Sequence[TextToken] = ()
+        self.stop: str | None = None
 
     @property
     def token_count(self) -> int:
         """Tokens up to the end of the text, the one that completed a stop string included."""
         return self._generated.token_count
-
-    @property
-    def stop(self) -> str | None:
-        """The stop string that ended the text: all further tokens are in vain."""
-        return self._generated.stop
 
     def _new_trace(self, start: int) -> TokenTrace | None:
         if self._vocabulary is None or not self._options.shows_tokens:
@@ -110,12 +107,16 @@ class ChoiceText:
 
         After the piece in which `stop` is set, or that was the last, no more comes.
         """
-        before = self._generated.token_count
-        text = self._generated.push(token_ids)
-        last = last or self._generated.stop is not None
-        if last:
-            text += self._generated.finish()
-        count = self._generated.token_count
+        generated = self._generated
+        before = generated.token_count
+        text = generated.push(token_ids)
+        if last or generated.stop is not None:
+            last = True
+            text += generated.finish()
+            self.stop = generated.stop
+        count = generated.token_count
+        if self._trace is None and self._reader is None:
+            return Piece(self._index, text, (), None, count) if text else None
         tokens = self._traced(token_ids[: count - before], scores, text, last) if self._trace is not None else ()
         if self._reader is None:
             return Piece(self._index, text, tokens, None, count) if text or tokens else None

@@ -74,9 +74,6 @@ class ChunkFrame:
         choice = b'"choices":[{"index":%d,' % opening.index
         self._text_before[opening.index] = b"data: " + json_bytes(self._head)[:-1] + b"," + choice + self.text_start
 
-    def _text_event(self, index: int, text: str) -> bytes:
-        return self._text_before[index] + json_bytes(text) + self._text_after
-
     def _event(self, choice: dict[str, Any], generated: int, **beside: Any) -> bytes:
         """A chunk with one choice, of which `generated` tokens have come; `beside` stands beside its choices."""
         chunk = {**self._head, "choices": [choice], **beside}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from server.api.chunks import ChunkFrame, token_ids
+from server.api.json_response import json_bytes
 from server.api.logprobs import completion_logprobs, prompt_logprobs
 from server.api.pieces import Answer, ChoiceResult, Ending, Opening, Piece, TextToken
 
@@ -29,7 +30,7 @@ class CompletionFormat(ChunkFrame):
 
     def more(self, piece: Piece) -> bytes:
         if self._plain:
-            return self._text_event(piece.index, piece.text)
+            return self._text_before[piece.index] + json_bytes(piece.text) + self._text_after
         return self._event(self._choice(piece.index, piece.text, piece.tokens), piece.generated)
 
     def last(self, ending: Ending) -> bytes:
