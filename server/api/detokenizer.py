@@ -29,7 +29,14 @@ class Detokenizer:
         self._shown_ids: list[int] = []
         self._held_ids: list[int] = []
         self._released = 0
-        self._restart(prompt[-_CONTEXT:])
+        self._restart(self._context_of(prompt))
+
+    def _context_of(self, prompt: Sequence[int]) -> Sequence[int]:
+        """The end of the prompt, from where a character begins: a few ids that begin inside one say nothing."""
+        for size in range(_CONTEXT, 2 * _CONTEXT):
+            if not self._decode(prompt[-size:]).endswith(_REPLACEMENT):
+                return prompt[-size:]
+        return ()
 
     def push(self, token_id: int) -> str:
         """Take one id; return the text that is certain by now, often empty."""

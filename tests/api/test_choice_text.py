@@ -72,8 +72,8 @@ def test_text_and_offsets_do_not_depend_on_how_the_tokens_came(
 ) -> None:
     ids = ids_of(tokenization, prompt + text)
     before = ids_of(tokenization, prompt)
-    if ids[: len(before)] != before:
-        return
+    if ids[: len(before)] != before or not prompt.strip():
+        return  # SentencePiece takes the first space of a text away, also when it is all that there is
     whole, tokens = read(tokenization, EncodedPrompt(before, prompt), ids[len(before) :], sizes, SEEN)
     assert [token.token_id for token in tokens] == ids[len(before) :]
     assert [token.offset for token in tokens] == sorted(token.offset for token in tokens)

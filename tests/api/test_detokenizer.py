@@ -66,6 +66,11 @@ def test_the_first_word_after_a_prompt_keeps_its_space() -> None:
     assert chunks_of(BYTE_FALLBACK, [cat]) == ["cat", ""]
 
 
+def test_a_prompt_of_characters_in_bytes_is_text_before_the_first_word() -> None:
+    capital = BYTE_FALLBACK.encode("東京").ids
+    assert chunks_of(BYTE_FALLBACK, [piece("▁cat")], prompt=capital) == [" cat", ""]
+
+
 def test_an_unfinished_character_ends_as_one_replacement_character() -> None:
     ids = BYTE_LEVEL.encode("a😀").ids
     assert chunks_of(BYTE_LEVEL, ids[:-1])[-1] == "\ufffd"

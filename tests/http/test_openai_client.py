@@ -72,8 +72,8 @@ def test_errors_have_the_types_that_applications_catch(client: OpenAI, adapters:
     assert missing.value.code == "model_not_found"
     assert "red" in missing.value.message
     with pytest.raises(openai.BadRequestError) as unsupported:
-        client.completions.create(model="red", prompt="x", n=2)
-    assert unsupported.value.param == "n"
+        client.completions.create(model="red", prompt="x", suffix="y")
+    assert unsupported.value.param == "suffix"
     with pytest.raises(openai.BadRequestError) as long:
         client.completions.create(model="red", prompt="x" * 600, max_tokens=1)
     assert long.value.code == "context_length_exceeded"
