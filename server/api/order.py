@@ -47,11 +47,6 @@ class Order:
     n: int = 1
     reader: Callable[[], ContentReader] | None = None
 
-    @property
-    def choice_count(self) -> int:
-        """How many choices the answer has; each is a generation of the engine with a place of its own."""
-        return len(self.plans[0].prompts) * self.n
-
     def prompt_of(self, index: int) -> int:
         """Which prompt a choice continues: choices are numbered prompt by prompt."""
         return index // self.n

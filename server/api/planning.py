@@ -8,7 +8,6 @@ from server.api.model_names import Target
 from server.api.order import Plan, PlannedPrompt
 from server.api.prompt_limits import check_tokens_named, token_limit
 from server.api.prompting import Prompting
-from server.api.protocol.completion_request import CompletionRequest
 from server.api.protocol.generation_request import GenerationRequest
 from server.api.tokenization import Tokenization
 from server.engine.messages import ModelInfo, SamplingParams
@@ -98,7 +97,7 @@ def _field(asked: GenerationRequest, defaults: Mapping[str, float], field: str) 
 
 def _prompt_scores(asked: GenerationRequest) -> int | None:
     """How many of the likeliest tokens to score beside each of the prompt's: an echo's tokens are scored too."""
-    echoed = asked.shown_logprobs if isinstance(asked, CompletionRequest) and asked.echo else None
+    echoed = asked.shown_logprobs if asked.echoes else None
     return max((count for count in (asked.prompt_logprobs, echoed) if count is not None), default=None)
 
 
@@ -108,7 +107,7 @@ def _text_options(asked: GenerationRequest, stops: tuple[str, ...]) -> TextOptio
         include_stop=asked.include_stop_str_in_output,
         min_tokens=asked.min_tokens,
         skip_special_tokens=asked.skip_special_tokens,
-        echo=isinstance(asked, CompletionRequest) and asked.echo,
+        echo=asked.echoes,
         shows_tokens=asked.shown_logprobs is not None or asked.return_token_ids,
         shows_prompt=asked.prompt_logprobs is not None,
     )

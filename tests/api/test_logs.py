@@ -17,7 +17,7 @@ KEY = "a key of the operator's"
 
 def lines(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
     """The routes' lines of one level."""
-    sources: Sequence[str] = ("server.api.routes", "server.api.delivery")
+    sources: Sequence[str] = ("server.api.routes", "server.api.generation_endpoint", "server.api.delivery")
     return [
         record.getMessage()
         for record in caplog.records

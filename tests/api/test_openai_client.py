@@ -100,7 +100,7 @@ async def test_the_clients_own_stream_helper_reads_calls_and_scores(
     async def constraint_of(*_: object) -> Constraining:
         return Constraining(reader=BarReader)
 
-    monkeypatch.setattr("server.api.routes.generation.constraint_of", constraint_of)
+    monkeypatch.setattr("server.api.generation_endpoint.constraint_of", constraint_of)
     engine.script = saying_with_scores([scored(token) for token in bench.ids("ask|{}|{}")])
     async with client.chat.completions.stream(model="base", messages=HELLO, logprobs=True) as stream:
         async for _ in stream:

@@ -54,7 +54,7 @@ def constrained(monkeypatch: pytest.MonkeyPatch) -> None:
     async def constraint_of(*_: object) -> Constraining:
         return Constraining("a grammar", BarReader, TOOLS)
 
-    monkeypatch.setattr("server.api.routes.generation.constraint_of", constraint_of)
+    monkeypatch.setattr("server.api.generation_endpoint.constraint_of", constraint_of)
 
 
 async def test_calls_are_part_of_the_message(bench: Bench) -> None:

@@ -82,16 +82,21 @@ class CompletionRequest(GenerationRequest):
 
     @model_validator(mode="after")
     def _not_too_many(self) -> "CompletionRequest":
-        if len(self.prompt) * self.n > MAX_CHOICES:
+        if self.choice_count > MAX_CHOICES:
             raise refused_field(
                 "n", f"{self.n} choices for {len(self.prompt)} prompts are more than the {MAX_CHOICES} of one request"
             )
         return self
 
     @property
-    def scores_prompt(self) -> bool:
-        """Whether there is something to answer with when no token is generated."""
-        return self.echo or super().scores_prompt
+    def choice_count(self) -> int:
+        """How many choices the answer has."""
+        return len(self.prompt) * self.n
+
+    @property
+    def echoes(self) -> bool:
+        """Whether the prompt stands before the text."""
+        return self.echo
 
     @property
     def shown_logprobs(self) -> int | None:

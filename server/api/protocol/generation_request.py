@@ -234,9 +234,19 @@ class GenerationRequest(StrictFields):
         return self.model if self.model is not None else f"task:{self.task}"
 
     @property
+    def choice_count(self) -> int:
+        """How many choices the answer has."""
+        return self.n
+
+    @property
+    def echoes(self) -> bool:
+        """Whether the prompt stands before the text."""
+        return False
+
+    @property
     def scores_prompt(self) -> bool:
         """Whether there is something to answer with when no token is generated."""
-        return self.prompt_logprobs is not None
+        return self.echoes or self.prompt_logprobs is not None
 
     @property
     def shown_logprobs(self) -> int | None:
