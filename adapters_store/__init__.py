@@ -12,6 +12,7 @@ from adapters_store.errors import (
     MissingFiles,
     StoreBusy,
     StoreError,
+    StoreFull,
     UnknownAdapter,
 )
 from adapters_store.limits import Limits
@@ -47,6 +48,7 @@ __all__ = [
     "Publication",
     "StoreBusy",
     "StoreError",
+    "StoreFull",
     "UnknownAdapter",
     "Version",
     "parse_adapter_name",

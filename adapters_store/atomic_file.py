@@ -1,29 +1,29 @@
 """Files that are seen whole or not at all, also after a crash."""
 
-import os
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 from adapters_store.adapter_files import open_regular
+from adapters_store.file_operations import OS_FILES, FileOperations, write_new_file
 
 
-def replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes, files: FileOperations = OS_FILES) -> None:
     """Give `path` new content in one step: a temporary file beside it, fsync, rename, fsync of the folder.
 
     Raises:
-        OSError: the disk is full or the folder is not writable; `path` is as it was.
+        OSError: the disk is full or the folder is not writable; `path` is as it was, or has the new content already
+            where only the last step was refused.
     """
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
     try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        write_new_file(temporary, (content,), files)
+        files.rename(temporary, path)
     except BaseException:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # the first error is the one to tell
+            files.remove_file(temporary)
         raise
-    sync_directory(path.parent)
+    files.sync_directory(path.parent)
 
 
 def read_limited(path: Path, limit: int) -> bytes:
@@ -40,10 +40,6 @@ def read_limited(path: Path, limit: int) -> bytes:
     return content
 
 
-def sync_directory(path: Path) -> None:
+def sync_directory(path: Path, files: FileOperations = OS_FILES) -> None:
     """Make the entries of a folder (files created, renamed or removed in it) durable."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    files.sync_directory(path)

@@ -8,6 +8,7 @@ import msgspec
 
 from adapters_store.atomic_file import read_limited, replace_file
 from adapters_store.errors import StoreError
+from adapters_store.file_operations import OS_FILES, FileOperations
 
 MAX_DESCRIPTION_BYTES = 16 * 1024 * 1024
 
@@ -25,13 +26,13 @@ class BaseDescription:
     modules: Mapping[str, tuple[int, int]]
 
 
-def save_base(description: BaseDescription, path: Path) -> None:
+def save_base(description: BaseDescription, path: Path, files: FileOperations = OS_FILES) -> None:
     """Write a description as JSON, replacing the file atomically.
 
     Raises:
         OSError: the file cannot be written.
     """
-    replace_file(path, msgspec.json.format(msgspec.json.encode(description), indent=1) + b"\n")
+    replace_file(path, msgspec.json.format(msgspec.json.encode(description), indent=1) + b"\n", files)
 
 
 def load_base(path: Path) -> BaseDescription | None:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Final
 
 from adapters_store.errors import StoreBusy
+from adapters_store.file_operations import OS_FILES, FileOperations
 
 _RETRY_SECONDS: Final = 0.02
 
 
 @contextmanager
-def exclusive_lock(path: Path, subject: str, *, seconds: float) -> Iterator[None]:
+def exclusive_lock(path: Path, subject: str, *, seconds: float, files: FileOperations = OS_FILES) -> Iterator[None]:
     """Hold the exclusive lock of a lock file, waiting `seconds` for it; the system frees it when a holder dies.
 
     The file stays: removing it would let two holders lock two files of one name. `subject` is what the lock
@@ -24,7 +25,7 @@ def exclusive_lock(path: Path, subject: str, *, seconds: float) -> Iterator[None
         StoreBusy: another holder, perhaps a process that hangs, kept it for all that time.
         OSError: the file cannot be created or locked.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+    descriptor = files.open_lock(path)
     try:
         _lock(descriptor, subject, seconds)
         yield

@@ -4,21 +4,32 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
-from adapters_store.atomic_file import read_limited, replace_file, sync_directory
+import msgspec
+
+from adapters_store.atomic_file import read_limited, replace_file
 from adapters_store.errors import CorruptVersion, InvalidName
 from adapters_store.file_lock import exclusive_lock
-from adapters_store.name_document import NameDocument, decode_document, encode_document
+from adapters_store.file_operations import OS_FILES, FileOperations
+from adapters_store.name_document import NameDocument, decode_document, decode_name, encode_document
 from adapters_store.names import AdapterName
 
-MAX_DOCUMENT_BYTES = 64 * 1024 * 1024
-LOCK_SECONDS = 10.0
+MAX_DOCUMENT_BYTES: Final = 64 * 1024 * 1024
+LOCK_SECONDS: Final = 10.0
+DOCUMENT_FILE: Final = re.compile(r"[0-9a-f]{64}\.json")
 
-_DOCUMENT_FILE = re.compile(r"[0-9a-f]{64}\.json")
+# Bytes of the files whose parsed documents are kept; parsed, they take about three times as much.
+_CACHED_BYTES: Final = 128 * 1024 * 1024
+# A folder that changed this lately may change again within one tick of the file system's clock.
+_SETTLED_NS: Final = 1_000_000_000
 _LOG = logging.getLogger(__name__)
 
 
@@ -35,16 +46,68 @@ class _FileState:
         return cls(stat.st_mtime_ns, stat.st_ino, stat.st_size)
 
 
+class _DocumentCache:
+    """Parsed documents by file, with the state that the file had; those asked for longest ago go first."""
+
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._bytes = 0
+        self._entries: OrderedDict[str, tuple[_FileState, NameDocument]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, file_name: str, state: _FileState) -> NameDocument | None:
+        with self._lock:
+            known = self._entries.get(file_name)
+            if known is None or known[0] != state:
+                return None
+            self._entries.move_to_end(file_name)
+            return known[1]
+
+    def put(self, file_name: str, state: _FileState, document: NameDocument) -> None:
+        with self._lock:
+            self._forget(file_name)
+            self._entries[file_name] = (state, document)
+            self._bytes += state.size
+            while self._bytes > self._max_bytes and len(self._entries) > 1:
+                self._forget(next(iter(self._entries)))
+
+    def forget(self, file_name: str) -> None:
+        with self._lock:
+            self._forget(file_name)
+
+    def _forget(self, file_name: str) -> None:
+        known = self._entries.pop(file_name, None)
+        if known is not None:
+            self._bytes -= known[0].size
+
+
+@dataclass(frozen=True, slots=True)
+class _Listing:
+    """The names that there were when the folder had changed last at `changed_ns`."""
+
+    changed_ns: int = -1
+    is_settled: bool = False
+    names: tuple[AdapterName, ...] = ()
+
+
 class NameDirectory:
     """Reads and writes name documents; parsed ones are kept until their file changes.
 
     Safe to use from several threads and processes: documents are replaced whole, and changed under `lock`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, files: FileOperations = OS_FILES) -> None:
         self._path = path
-        self._parsed: dict[str, tuple[_FileState, NameDocument]] = {}
-        self._known: tuple[int, tuple[AdapterName, ...]] = (-1, ())
+        self._files = files
+        self._parsed = _DocumentCache(_CACHED_BYTES)
+        # The name that a file is of never changes: the file is named by its hash.
+        self._name_of: dict[str, AdapterName] = {}
+        self._listing = _Listing()
+
+    @property
+    def path(self) -> Path:
+        """The folder itself."""
+        return self._path
 
     def read(self, name: AdapterName) -> NameDocument | None:
         """The document of a name as it is on disk now; None where there is none. Costs one stat when unchanged.
@@ -52,27 +115,50 @@ class NameDirectory:
         Raises:
             CorruptVersion: the file is not the document of this name.
         """
-        return self._read_file(_file_name(name))
+        return self.read_file(file_name_of(name))
 
-    def read_all(self) -> Iterator[NameDocument]:
-        """Every document; one that cannot be read is logged and left out, so that it hides no other."""
-        for path in sorted(self._path.iterdir()):
-            if not _DOCUMENT_FILE.fullmatch(path.name):
-                continue
+    def read_all(self, names: Iterable[AdapterName] | None = None) -> Iterator[NameDocument]:
+        """The documents of `names`, or all in order of their names.
+
+        A damaged one is logged and left out, so that it hides no other.
+        """
+        for name in self.names() if names is None else names:
             try:
-                document = self._read_file(path.name)
+                document = self.read(name)
             except CorruptVersion as error:
                 _LOG.warning("%s", error)
                 continue
             if document is not None:
                 yield document
 
-    def known_names(self) -> tuple[AdapterName, ...]:
-        """The names there are, as of the folder's last change: cheap, for suggestions, not for decisions."""
-        changed = self._path.stat().st_mtime_ns
-        if self._known[0] != changed:
-            self._known = (changed, tuple(document.adapter_name for document in self.read_all()))
-        return self._known[1]
+    def read_all_or_fail(self) -> Iterator[NameDocument]:
+        """Every document, for a decision that must know them all.
+
+        Raises:
+            CorruptVersion: one is damaged.
+        """
+        for file_name in self.file_names():
+            document = self.read_file(file_name)
+            if document is not None:
+                yield document
+
+    def names(self) -> tuple[AdapterName, ...]:
+        """The names there are, in order. Costs one stat while the folder is unchanged, else a listing of it."""
+        changed, now = self._path.stat().st_mtime_ns, time.time_ns()
+        listing = self._listing
+        if listing.changed_ns == changed and listing.is_settled:
+            return listing.names
+        found = sorted(
+            (name for name in map(self._name_of_file, self.file_names()) if name is not None),
+            key=str,
+        )
+        self._listing = _Listing(changed, now - changed > _SETTLED_NS, tuple(found))
+        return self._listing.names
+
+    def file_names(self) -> list[str]:
+        """The files that are named as documents are, in order."""
+        with os.scandir(self._path) as entries:
+            return sorted(entry.name for entry in entries if DOCUMENT_FILE.fullmatch(entry.name))
 
     @contextmanager
     def lock(self, name: AdapterName) -> Iterator[None]:
@@ -81,46 +167,72 @@ class NameDirectory:
         Raises:
             StoreBusy: another writer holds the name for too long.
         """
-        with exclusive_lock(self._path / f"{_stem(name)}.lock", f"adapter {str(name)!r}", seconds=LOCK_SECONDS):
+        path, subject = self._path / f"{_stem(name)}.lock", f"adapter {str(name)!r}"
+        with exclusive_lock(path, subject, seconds=LOCK_SECONDS, files=self._files):
             yield
 
     def write(self, document: NameDocument) -> None:
-        """Replace a document atomically. The caller holds the name's lock."""
-        replace_file(self._path / _file_name(document.adapter_name), encode_document(document))
+        """Replace a document atomically, as its next revision. The caller holds the name's lock."""
+        text = encode_document(msgspec.structs.replace(document, revision=document.revision + 1))
+        replace_file(self._path / file_name_of(document.adapter_name), text, self._files)
 
     def remove(self, name: AdapterName) -> None:
         """Remove a document. The caller holds the name's lock."""
-        (self._path / _file_name(name)).unlink(missing_ok=True)
-        sync_directory(self._path)
+        with suppress(FileNotFoundError):
+            self._files.remove_file(self._path / file_name_of(name))
+        self._files.sync_directory(self._path)
 
-    def _read_file(self, file_name: str) -> NameDocument | None:
+    def read_file(self, file_name: str) -> NameDocument | None:
+        """The document in one of `file_names()`; None where it is gone.
+
+        Raises:
+            CorruptVersion: it is not the document of the name that it is filed under.
+        """
         path = self._path / file_name
         try:
             state = _FileState.of(path.stat(follow_symlinks=False))
-            known = self._parsed.get(file_name)
-            if known is not None and known[0] == state:
-                return known[1]
+            known = self._parsed.get(file_name, state)
+            if known is not None:
+                return known
             document = decode_document(read_limited(path, MAX_DOCUMENT_BYTES))
-            if _file_name(document.adapter_name) != file_name:
+            if file_name_of(document.adapter_name) != file_name:
                 raise ValueError(f"it holds the name {document.name}")
         except FileNotFoundError:
-            self._parsed.pop(file_name, None)
+            self._parsed.forget(file_name)
             return None
         except (ValueError, InvalidName, OSError, RecursionError) as error:
             # An OSError's text would name the machine's own paths.
             reason = error.strerror if isinstance(error, OSError) else error
             raise CorruptVersion(
                 f"{self._path.name}/{file_name} in the store is not the document of an adapter name ({reason}); "
-                "restore it, or remove it and publish again"
+                "restore it, or rebuild it with `switchyard adapters verify --repair`"
             ) from error
         # A file replaced between the stat and the read is stored under the older state, and read again next time.
-        self._parsed[file_name] = (state, document)
+        self._parsed.put(file_name, state, document)
         return document
+
+    def _name_of_file(self, file_name: str) -> AdapterName | None:
+        """The name that a file is of; None where the file is gone, or is no document (which `read` says)."""
+        known = self._name_of.get(file_name)
+        if known is not None:
+            return known
+        try:
+            name = decode_name(read_limited(self._path / file_name, MAX_DOCUMENT_BYTES))
+        except FileNotFoundError:
+            return None
+        except (ValueError, InvalidName, OSError, RecursionError):
+            name = None
+        if name is None or file_name_of(name) != file_name:
+            _LOG.warning("%s/%s in the store is not the document of an adapter name", self._path.name, file_name)
+            return None
+        self._name_of[file_name] = name
+        return name
 
 
 def _stem(name: AdapterName) -> str:
     return hashlib.sha256(str(name).encode()).hexdigest()
 
 
-def _file_name(name: AdapterName) -> str:
+def file_name_of(name: AdapterName) -> str:
+    """The file that the document of a name is in."""
     return f"{_stem(name)}.json"

@@ -2,12 +2,13 @@
 
 import io
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
 from adapters_store.adapter_files import CONFIG_FILE, WEIGHTS_FILE, open_regular
-from adapters_store.atomic_file import sync_directory
 from adapters_store.errors import AdapterTooLarge, InvalidAdapter
+from adapters_store.file_operations import OS_FILES, FileOperations, write_new_file
 from adapters_store.limits import Limits
 from adapters_store.quoting import quoted
 
@@ -15,7 +16,7 @@ PICKLE_SUFFIXES: Final = frozenset({".bin", ".pt", ".pth", ".pkl"})
 _CHUNK_BYTES = 4 * 1024 * 1024
 
 
-def copy_adapter(source: Path, target: Path, limits: Limits) -> None:
+def copy_adapter(source: Path, target: Path, limits: Limits, files: FileOperations = OS_FILES) -> None:
     """Copy the adapter files of `source` into the empty directory `target`, read-only and durable.
 
     Other files (README, tokenizer, checkpoints) are left behind.
@@ -26,9 +27,9 @@ def copy_adapter(source: Path, target: Path, limits: Limits) -> None:
         OSError: the disk refused.
     """
     check_source(source)
-    _copy_file(source / CONFIG_FILE, target / CONFIG_FILE, limits.max_config_bytes)
-    _copy_file(source / WEIGHTS_FILE, target / WEIGHTS_FILE, limits.max_bytes)
-    sync_directory(target)
+    _copy_file(source / CONFIG_FILE, target / CONFIG_FILE, limits.max_config_bytes, files)
+    _copy_file(source / WEIGHTS_FILE, target / WEIGHTS_FILE, limits.max_bytes, files)
+    files.sync_directory(target)
 
 
 def check_source(source: Path) -> None:
@@ -71,17 +72,15 @@ def open_source_file(source: Path) -> io.BufferedReader:
         raise InvalidAdapter(f"{source.name} cannot be read: {error.strerror or error}", param=source.name) from error
 
 
-def _copy_file(source: Path, target: Path, limit: int) -> None:
-    with open_source_file(source) as reader, open(target, "xb", opener=_read_only) as writer:
-        copied = 0
-        while chunk := reader.read(_CHUNK_BYTES):
-            copied += len(chunk)
-            if copied > limit:
-                raise AdapterTooLarge(f"{source.name} is larger than the {limit} bytes allowed", param=source.name)
-            writer.write(chunk)
-        writer.flush()
-        os.fsync(writer.fileno())
+def _copy_file(source: Path, target: Path, limit: int, files: FileOperations) -> None:
+    with open_source_file(source) as reader:
+        write_new_file(target, _chunks(reader, source.name, limit), files, mode=0o444)
 
 
-def _read_only(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_CLOEXEC, 0o444)
+def _chunks(reader: io.BufferedReader, name: str, limit: int) -> Iterator[bytes]:
+    copied = 0
+    while chunk := reader.read(_CHUNK_BYTES):
+        copied += len(chunk)
+        if copied > limit:
+            raise AdapterTooLarge(f"{name} is larger than the {limit} bytes allowed", param=name)
+        yield chunk

@@ -77,6 +77,16 @@ def test_every_move_makes_the_file_longer(steps: list[str | None]) -> None:
     assert (len(encode_document(after)) > len(encode_document(before))) == (after != before)
 
 
+@given(st.integers(0, 10_000), st.integers(1, 63))
+def test_the_writes_of_one_name_differ_in_size(revision: int, later: int) -> None:
+    """Time, inode and size tell readers whether a file changed, and a clock may stand still for some writes."""
+    sizes = {
+        len(encode_document(msgspec.structs.replace(document(DIGESTS[0]), revision=number)))
+        for number in (revision, revision + later)
+    }
+    assert len(sizes) == 2
+
+
 def changed(**fields: Any) -> bytes:
     plain = msgspec.json.decode(encode_document(document(DIGESTS[0])))
     return msgspec.json.encode({**plain, **fields})
@@ -89,8 +99,8 @@ def changed(**fields: Any) -> bytes:
         b"{",
         b"[]",
         b"\xff",
-        encode_document(document(DIGESTS[0]))[:-20],
-        changed(format=2),
+        encode_document(document(DIGESTS[0])).rstrip()[:-20],
+        changed(format=3),
         changed(name="../etc"),
         changed(name="a@b"),
         changed(versions=[]),

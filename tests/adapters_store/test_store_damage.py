@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapters_store.digest import verify_directory
-from adapters_store.errors import CorruptVersion, UnknownAdapter
+from adapters_store.errors import CorruptVersion, StoreFull, UnknownAdapter
 from adapters_store.names import AdapterName, AdapterRef, parse_adapter_name
 from adapters_store.records import Version
 from adapters_store.store import AdapterStore
@@ -127,9 +127,9 @@ def test_a_full_disk_leaves_the_name_as_it_was(
 
     with monkeypatch.context() as disk:
         disk.setattr("os.fsync", full)
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(StoreFull, match="free some space"):
             store.publish(support, write_adapter(tmp_path / "next", seed=1))
-        with pytest.raises(OSError, match="No space left"):
+        with pytest.raises(StoreFull, match="free some space"):
             store.promote(AdapterRef(support))
     assert store.resolve(AdapterRef(support)) == version
     assert list(store.get(support).aliases) == ["latest"]

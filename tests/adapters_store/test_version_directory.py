@@ -40,13 +40,13 @@ def test_what_cannot_be_removed_hinders_no_publisher(
     store: AdapterStore, support: AdapterName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stuck = left_behind(store.root / "tmp" / "stuck", 25)
-    rename = Path.rename
+    replace = Path.replace
 
     def refuse(path: Path, target: Path) -> Path:
         if path == stuck:
             raise PermissionError(1, "Operation not permitted")
-        return rename(path, target)
+        return replace(path, target)
 
-    monkeypatch.setattr(Path, "rename", refuse)
+    monkeypatch.setattr(Path, "replace", refuse)
     assert store.publish(support, write_adapter(tmp_path / "source")).created
     assert stuck.is_dir()

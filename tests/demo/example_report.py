@@ -43,7 +43,7 @@ def publication(name: str, rank: int) -> Publication:
         metadata=metadata,
         created="2026-01-01T00:00:00Z",
     )
-    return Publication(version=version, alias="latest", created=True, warnings=())
+    return Publication(version=version, alias="latest", previous=None, created=True, warnings=())
 
 
 def example_report(*, right: int = 23, base_right: int = 0, failures: tuple[str, ...] = ()) -> DemoReport:

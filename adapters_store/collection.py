@@ -1,0 +1,166 @@
+"""Garbage collection: versions that nothing uses lose their place in the store.
+
+A version of a name goes when no alias points to it or leads back to it within `depth` moves, no live lease holds it,
+and it has been so for the grace period. It goes in two steps, each safe to be cut off after:
+
+1. The name's document says that the version was collected. From here on it resolves no more. Leases cannot be added to
+   in that moment (`LeaseDirectory.lock`), so a server either holds the version before, or finds it gone.
+2. The files of versions that no document has any more leave their place, under the lock by which a publisher gives a
+   version its name.
+
+What deleted names and dead publishers leave behind is collected by the second step alone.
+"""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from adapters_store import clock
+from adapters_store.disk_space import tells_full_disk
+from adapters_store.name_document import NameDocument, StoredVersion
+from adapters_store.names import AdapterName
+from adapters_store.store import AdapterStore
+from adapters_store.version_directory import shard_of
+
+# Longer than clocks of machines that share a store differ, and than a holder is suspended.
+_LAPSED_SECONDS: Final = 3600.0
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionRules:
+    """What a collection keeps: `grace` seconds without a use, and `depth` steps back along every alias."""
+
+    grace: float = 7 * 24 * 3600.0
+    depth: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class CollectedVersion:
+    """A version that a name loses."""
+
+    name: AdapterName
+    digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """What a collection took, or would take if it is `dry`.
+
+    `versions` are those that names lose. `removed` are the digests whose files go, of these and of what no name had,
+    and `bytes` is their size. `leased` counts the versions that only a lease keeps.
+    """
+
+    dry: bool
+    versions: tuple[CollectedVersion, ...]
+    removed: tuple[str, ...]
+    bytes: int
+    leased: int
+
+
+@tells_full_disk
+def collect(store: AdapterStore, rules: CollectionRules, *, dry: bool = True) -> Collection:
+    """Collect what nothing uses, or only say what that is.
+
+    Raises:
+        CorruptVersion, StoreError: a name document or a lease cannot be read, so nobody knows what it needs; nothing
+            was collected.
+        StoreBusy: another process holds a lock for too long; what was collected before stays so.
+        StoreFull: the disk is full; the store is whole.
+    """
+    leased = store.leases.live_digests()
+    documents = {document.name: document for document in store.names.read_all_or_fail()}
+    unused = {name: list(_unused(document, rules)) for name, document in documents.items()}
+    going = {
+        name: [version.digest for version in versions if version.digest not in leased]
+        for name, versions in unused.items()
+    }
+    if not dry:
+        going = {name: _mark(store, documents[name].adapter_name, rules) for name, digests in going.items() if digests}
+    files = [digest for digest in _orphans(store, documents.values(), going, rules) if digest not in leased]
+    size = sum(_bytes_of(store.versions.path_of(digest)) for digest in files)
+    if not dry:
+        files = list(_remove(store, files))
+        store.leases.sweep(_LAPSED_SECONDS)
+    lost = ((documents[name].adapter_name, digest) for name in sorted(going) for digest in going[name])
+    return Collection(
+        dry=dry,
+        versions=tuple(CollectedVersion(*one) for one in lost),
+        removed=tuple(files),
+        bytes=size,
+        leased=sum(version.digest in leased for of_name in unused.values() for version in of_name),
+    )
+
+
+def _unused(document: NameDocument, rules: CollectionRules) -> Iterator[StoredVersion]:
+    """The versions of a name that only a lease can keep."""
+    reached = document.within_reach(rules.depth)
+    for version in document.versions:
+        if version.collected is None and version.digest not in reached:
+            since = document.without_alias_since(version)
+            if _is_past(clock.seconds_of(since), rules):
+                yield version
+
+
+def _is_past(moment: float, rules: CollectionRules) -> bool:
+    return time.time() - moment >= rules.grace
+
+
+def _mark(store: AdapterStore, name: AdapterName, rules: CollectionRules) -> list[str]:
+    """Note on the versions of a name that nothing uses at this moment that they are collected."""
+    with store.leases.lock(), store.names.lock(name):
+        document = store.names.read(name)
+        if document is None:
+            return []
+        leased = store.leases.live_digests()
+        going = [version for version in _unused(document, rules) if version.digest not in leased]
+        collected = clock.now()
+        after = document.with_changed(*(msgspec.structs.replace(version, collected=collected) for version in going))
+        if after is not document:
+            store.names.write(after)
+    return [version.digest for version in going]
+
+
+def _orphans(
+    store: AdapterStore, documents: Iterable[NameDocument], going: dict[str, list[str]], rules: CollectionRules
+) -> Iterator[str]:
+    """The versions that no name has, in order, whose folder has not changed for the grace period.
+
+    A publisher may be about to name a younger one; the folder's time is also when a deleted name lost it.
+    """
+    named: set[str] = set()
+    for document in documents:
+        gone = set(going.get(document.name, ()))
+        named.update(v.digest for v in document.versions if v.collected is None and v.digest not in gone)
+    for shard in store.versions.shards():
+        for digest in store.versions.digests(shard):
+            if digest not in named and _is_past(_modified(store.versions.path_of(digest)), rules):
+                yield digest
+
+
+def _remove(store: AdapterStore, digests: list[str]) -> Iterator[str]:
+    def still_used() -> set[str]:
+        documents = store.names.read_all_or_fail()
+        named = {v.digest for document in documents for v in document.versions if v.collected is None}
+        return named | store.leases.live_digests()
+
+    for shard, of_shard in groupby(digests, shard_of):
+        yield from store.versions.remove(shard, of_shard, still_used=still_used)
+
+
+def _modified(path: Path) -> float:
+    try:
+        return path.lstat().st_mtime
+    except FileNotFoundError:
+        return time.time()
+
+
+def _bytes_of(directory: Path) -> int:
+    try:
+        return sum(path.lstat().st_size for path in directory.iterdir())
+    except OSError:
+        return 0
