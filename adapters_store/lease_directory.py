@@ -17,6 +17,7 @@ from typing import Final, Literal
 import msgspec
 
 from adapters_store.atomic_file import read_limited, replace_file
+from adapters_store.disk_space import tells_full_disk
 from adapters_store.errors import StoreError
 from adapters_store.file_lock import exclusive_lock
 from adapters_store.file_operations import OS_FILES, FileOperations
@@ -64,12 +65,13 @@ class LeaseDirectory:
         with exclusive_lock(self._path / ".lock", "the leases", seconds=_LOCK_SECONDS, files=self._files):
             yield
 
+    @tells_full_disk
     def write(self, lease: LeaseId, content: StoredLease) -> None:
         """Write a lease, or renew it.
 
         Raises:
             StoreBusy: a collection holds the lock for too long.
-            OSError: the disk refused; the lease is as it was.
+            StoreFull, OSError: the disk refused; the lease is as it was.
         """
         with self.lock():
             replace_file(self._path_of(lease), msgspec.json.encode(content) + b"\n", self._files)
