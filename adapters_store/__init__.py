@@ -25,7 +25,7 @@ from adapters_store.names import (
     parse_adapter_ref,
     parse_model_name,
 )
-from adapters_store.records import AdapterEntry, AliasMove, Publication, Version
+from adapters_store.records import AdapterEntry, AliasMove, EntryPage, Publication, RemovedAlias, Version
 from adapters_store.store import AdapterStore
 
 __all__ = [
@@ -40,12 +40,14 @@ __all__ = [
     "BaseDescription",
     "ChecksumMismatch",
     "CorruptVersion",
+    "EntryPage",
     "InvalidAdapter",
     "InvalidName",
     "Limits",
     "MissingFiles",
     "ModelName",
     "Publication",
+    "RemovedAlias",
     "StoreBusy",
     "StoreError",
     "StoreFull",

@@ -14,6 +14,7 @@ from server.api.errors import install_error_handlers
 from server.api.metrics import Metrics
 from server.api.release import release
 from server.api.routes import adapters, generation, models, operations
+from server.api.store_lease import StoreLease
 from server.api.tokenization import import_tokenizer_classes
 from server.config import Settings
 from server.engine.interface import Engine
@@ -38,7 +39,8 @@ def create_app(
     """
     metrics = Metrics(engine, adapter_labels=settings.metrics_adapter_labels)
     engine.observe(metrics.engine.observe)
-    context = Context(settings=settings, engine=engine, store=store, metrics=metrics)
+    lease = StoreLease(store, lambda: _resident_digests(metrics))
+    context = Context(settings=settings, engine=engine, store=store, lease=lease, metrics=metrics)
 
     def give_up(error: SwitchyardError) -> None:
         context.failure = error
@@ -47,13 +49,14 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        running = asyncio.create_task(_run_engine(context, give_up))
+        tasks = [asyncio.create_task(_run_engine(context, give_up)), asyncio.create_task(lease.keep())]
         try:
             yield
         finally:
-            running.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await running
+            for task in tasks:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
             await engine.stop()
             context.writes.shutdown(wait=False, cancel_futures=True)
 
@@ -73,11 +76,19 @@ def create_app(
     return app
 
 
+def _resident_digests(metrics: Metrics) -> list[str]:
+    """The versions on the device, as the engine said last."""
+    state = metrics.engine.state
+    return [] if state is None else [adapter.digest for adapter in state.resident]
+
+
 async def _run_engine(context: Context, give_up: Callable[[SwitchyardError], None]) -> None:
     """Start the engine, make its base known, and watch it for the rest of the server's life."""
     try:
         await asyncio.gather(context.engine.start(), asyncio.to_thread(import_tokenizer_classes))
-        model = await asyncio.to_thread(ServedModel.load, context.settings, context.engine.info, context.store)
+        model = await asyncio.to_thread(
+            ServedModel.load, context.settings, context.engine.info, context.store, context.lease
+        )
         await asyncio.to_thread(context.store.describe_base, model.description)
     except SwitchyardError as error:
         logger.error("the engine could not start: %s", error.message)

@@ -17,6 +17,7 @@ from server.api.metrics import Metrics
 from server.api.model_names import ModelNames
 from server.api.prompting import Promptings
 from server.api.routing import Router
+from server.api.store_lease import StoreLease
 from server.api.tokenization import Tokenization
 from server.config import Settings
 from server.engine.interface import Engine
@@ -49,14 +50,14 @@ class ServedModel:
     ready_at: float
 
     @classmethod
-    def load(cls, settings: Settings, info: ModelInfo, store: AdapterStore) -> "ServedModel":
+    def load(cls, settings: Settings, info: ModelInfo, store: AdapterStore, lease: StoreLease) -> "ServedModel":
         """Read the base's tokenizer; takes seconds.
 
         Raises:
             BaseModelError: it cannot be read.
         """
         name = settings.served_name or info.name
-        names = ModelNames(store, name)
+        names = ModelNames(store, name, lease)
         tokenization = Tokenization.load(Path(info.directory))
         return cls(
             name=name,
@@ -82,6 +83,7 @@ class Context:
     settings: Settings
     engine: Engine
     store: AdapterStore
+    lease: StoreLease
     metrics: Metrics
     model: ServedModel | None = None
     failure: SwitchyardError | None = None

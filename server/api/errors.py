@@ -8,6 +8,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
+from adapters_store import StoreBusy
 from server.api.declared_routes import allowed_methods, path_under_v1
 from server.api.json_response import json_response
 from server.api.request_id import request_id
@@ -38,6 +39,8 @@ def error_response(error: SwitchyardError) -> Response:
         headers["retry-after"] = str(error.retry_after)
     elif isinstance(error, EngineUnavailable):
         headers["retry-after"] = str(_ENGINE_RETRY_AFTER)
+    elif isinstance(error, StoreBusy):
+        headers["retry-after"] = str(error.retry_after)
     elif isinstance(error, AuthenticationFailed):
         headers["www-authenticate"] = "Bearer"
     elif isinstance(error, RequestTimeout):

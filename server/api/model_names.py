@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from adapters_store import AdapterStore, InvalidName, UnknownAdapter, Version, parse_model_name
 from adapters_store.errors import StoreError
 from adapters_store.names import BASE_NAME, AdapterName, AdapterRef
+from server.api.store_lease import StoreLease
 from server.engine.messages import AdapterVersion
 
 
@@ -36,11 +37,15 @@ class Target:
 
 
 class ModelNames:
-    """Resolves names against one store and one served base."""
+    """Resolves names against one store and one served base.
 
-    def __init__(self, store: AdapterStore, served_name: str) -> None:
+    With a lease, what is resolved is held against collection before anybody uses it.
+    """
+
+    def __init__(self, store: AdapterStore, served_name: str, lease: StoreLease | None = None) -> None:
         self._store = store
         self._served_name = served_name
+        self._resolve = store.resolve if lease is None else lease.resolve
 
     async def resolve(self, text: str) -> Target:
         """What `text` means now.
@@ -61,10 +66,9 @@ class ModelNames:
 
     def _version(self, ref: AdapterRef) -> Version:
         try:
-            return self._store.resolve(ref)
+            return self._resolve(ref)
         except UnknownAdapter as error:
-            # Only where the store had nothing more to say than that the name is unknown.
-            if error.message == f"there is no adapter {str(ref.name)!r}":
+            if error.is_name and not error.suggestions:
                 raise UnknownAdapter(error.message + self._advice(ref)) from None
             raise
 

@@ -38,6 +38,20 @@ def promoted_version(text: str) -> AdapterRef:
         raise CommandFailed(_no_version(text)) from None
 
 
+def exact_version(text: str) -> tuple[AdapterName, str]:
+    """The name and digest of a version that must be given by its digest.
+
+    Raises:
+        CommandFailed: it is outside the grammar, or has no digest.
+    """
+    ref = promoted_version(text)
+    if ref.digest is None:
+        raise CommandFailed(
+            f"{quoted(text)} names no digest: give NAME@sha256:DIGEST, as `switchyard adapters show {ref.name}` has it"
+        )
+    return ref.name, ref.digest
+
+
 def _no_version(text: str) -> str:
     name, _, selector = text.partition("@")
     if selector.startswith("sha256:") and _is_name(name):

@@ -1,48 +1,49 @@
-"""`switchyard adapters`: push, list, show, promote, rollback, delete."""
+"""`switchyard adapters`: publish versions, move aliases, retire, restore and note; upkeep has a file of its own."""
 
-import re
+import json
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.table import Table
 
-from adapters_store import AdapterStore, parse_adapter_name
+from adapters_store import parse_adapter_name
 from adapters_store.names import LATEST
-from server.commands.adapter_arguments import promoted_version, published_name, server_url
-from server.commands.catalogs import Catalog, LocalCatalog
+from adapters_store.version_notes import VersionNotes, sorted_tags
+from server.commands.adapter_arguments import exact_version, promoted_version, published_name
+from server.commands.adapter_options import (
+    DEFAULT_STORE,
+    PROD,
+    ExactRef,
+    Expect,
+    Json,
+    Key,
+    Name,
+    Ref,
+    Store,
+    Url,
+    catalog,
+)
+from server.commands.adapter_tables import alias_table, history_table, moved, version_table
 from server.commands.failure import CommandFailed
 from server.commands.output import Output
+from server.commands.store_upkeep import gc, verify
 
 app = typer.Typer(
     help="Publish adapters and move their aliases, on a server (--url) or in a store on this machine (--store).",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
+app.command()(verify)
+app.command()(gc)
 
-_PROD = "prod"
-_MILLISECONDS = re.compile(r"\.[0-9]+")
-_SHORT_DIGEST = len("sha256:") + 12
-
-Name = Annotated[str, typer.Argument(help="The adapter: NAME or TENANT/NAME.")]
-Url = Annotated[
-    str | None,
-    typer.Option(
-        "--url",
-        callback=server_url,
-        help="A server, as http://127.0.0.1:8000. Where it wants a key, set SWITCHYARD_API_KEY to the server's key.",
-    ),
+Description = Annotated[str | None, typer.Option(help="What the version is, in a sentence or a few.")]
+SourceJob = Annotated[str | None, typer.Option(help="The training job that it comes from.")]
+Parents = Annotated[
+    list[str] | None, typer.Option("--parent", metavar="DIGEST", help="A version that it was made from; repeatable.")
 ]
-Store = Annotated[
-    Path, typer.Option("--store", envvar="SWITCHYARD_STORE", help="The directory of a store on this machine.")
+Evaluation = Annotated[
+    str | None, typer.Option(metavar="JSON", help="Results by name: a JSON object, or @FILE with one.")
 ]
-Key = Annotated[
-    str | None,
-    typer.Option(envvar="SWITCHYARD_API_KEY", hidden=True, help="The server's key; give it by the environment."),
-]
-Json = Annotated[bool, typer.Option("--json", help="Write the result as JSON.")]
-
-DEFAULT_STORE = Path("adapters")
 
 
 @app.command()
@@ -51,31 +52,56 @@ def push(
     name: Name,
     directory: Annotated[Path, typer.Argument(help="What PEFT's save_pretrained wrote.")],
     alias: Annotated[str, typer.Option(help="The alias to move to the new version.")] = LATEST,
+    expect: Expect = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag for the version: WORD or KEY=WORD; repeatable.")] = None,
+    description: Description = None,
+    source_job: SourceJob = None,
+    parent: Parents = None,
+    evaluation: Evaluation = None,
     url: Url = None,
     store: Store = DEFAULT_STORE,
     api_key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Publish a PEFT directory as a new version. The same content again gives the same digest."""
+    """Publish a PEFT directory as a new version. The same content again gives the same digest.
+
+    \b
+    Examples:
+      switchyard adapters push acme/support ./checkpoint --store adapters
+      switchyard adapters push acme/support ./checkpoint --alias canary --tag lang=de --url http://127.0.0.1:8000
+    """
     output = Output(as_json=as_json)
-    answer = _catalog(context, url, store, api_key, output, create=True).push(published_name(name), directory, alias)
+    notes = _notes(tag, description, source_job, parent, evaluation)
+    target = catalog(context, url, store, api_key, output, create=True)
+    answer = target.push(published_name(name), directory, alias, expect=expect, notes=notes)
     for warning in answer["warnings"]:
         output.warning(warning)
-    output.result(answer, _moved(answer))
+    output.result(answer, moved(answer))
 
 
 @app.command("list")
 def list_adapters(
     context: typer.Context,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many adapters; all, unless given.")] = None,
+    after: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only adapters whose names follow this one.")
+    ] = None,
     url: Url = None,
     store: Store = DEFAULT_STORE,
     api_key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Every adapter with its aliases, a row for each."""
+    """Every adapter with its aliases, a row for each.
+
+    \b
+    Examples:
+      switchyard adapters list --store adapters
+      switchyard adapters list --limit 100 --after acme/support --json --url http://127.0.0.1:8000
+    """
     output = Output(as_json=as_json)
-    answer = _catalog(context, url, store, api_key, output).list()
-    output.table(answer, lambda narrow: _alias_table(answer["data"], narrow=narrow))
+    start = None if after is None else parse_adapter_name(after)
+    answer = catalog(context, url, store, api_key, output).list(limit, start)
+    output.table(answer, lambda narrow: alias_table(answer["data"], narrow=narrow))
 
 
 @app.command()
@@ -87,42 +113,176 @@ def show(
     api_key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """One adapter with its versions, the newest last."""
+    """One adapter with its versions, the newest last.
+
+    \b
+    Example:
+      switchyard adapters show acme/support --json --store adapters
+    """
     output = Output(as_json=as_json)
-    answer = _catalog(context, url, store, api_key, output).show(parse_adapter_name(name))
-    output.table(answer, lambda _narrow: _version_table(answer))
+    answer = catalog(context, url, store, api_key, output).show(parse_adapter_name(name), history=False)
+    output.table(answer, lambda _narrow: version_table(answer))
 
 
 @app.command()
-def promote(
+def history(
     context: typer.Context,
-    ref: Annotated[str, typer.Argument(metavar="NAME[@ALIAS|@sha256:DIGEST]", help="The version to point at.")],
-    alias: Annotated[str, typer.Option(help="The alias to move.")] = _PROD,
+    name: Name,
     url: Url = None,
     store: Store = DEFAULT_STORE,
     api_key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Point an alias at a version: that of another alias (latest, unless named) or of a digest."""
+    """Where the aliases of an adapter have been, the newest move of each last.
+
+    \b
+    Example:
+      switchyard adapters history acme/support --store adapters
+    """
     output = Output(as_json=as_json)
-    answer = _catalog(context, url, store, api_key, output).promote(promoted_version(ref), alias)
-    output.result(answer, _moved(answer))
+    answer = catalog(context, url, store, api_key, output).show(parse_adapter_name(name), history=True)
+    output.table(answer, lambda _narrow: history_table(answer))
+
+
+@app.command()
+def promote(
+    context: typer.Context,
+    ref: Ref,
+    alias: Annotated[str, typer.Option(help="The alias to move.")] = PROD,
+    expect: Expect = None,
+    url: Url = None,
+    store: Store = DEFAULT_STORE,
+    api_key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Point an alias at a version: that of another alias (latest, unless named) or of a digest.
+
+    \b
+    Examples:
+      switchyard adapters promote acme/support --store adapters
+      switchyard adapters promote acme/support@canary --alias prod --url http://127.0.0.1:8000
+    """
+    output = Output(as_json=as_json)
+    answer = catalog(context, url, store, api_key, output).promote(promoted_version(ref), alias, expect=expect)
+    output.result(answer, moved(answer))
 
 
 @app.command()
 def rollback(
     context: typer.Context,
     name: Name,
-    alias: Annotated[str, typer.Option(help="The alias to move back.")] = _PROD,
+    alias: Annotated[str, typer.Option(help="The alias to move back.")] = PROD,
+    expect: Expect = None,
     url: Url = None,
     store: Store = DEFAULT_STORE,
     api_key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Point an alias back to where it was before its last move."""
+    """Point an alias back to where it was before its last move.
+
+    \b
+    Example:
+      switchyard adapters rollback acme/support --alias prod --store adapters
+    """
     output = Output(as_json=as_json)
-    answer = _catalog(context, url, store, api_key, output).rollback(parse_adapter_name(name), alias)
-    output.result(answer, _moved(answer))
+    answer = catalog(context, url, store, api_key, output).rollback(parse_adapter_name(name), alias, expect=expect)
+    output.result(answer, moved(answer))
+
+
+@app.command()
+def unalias(
+    context: typer.Context,
+    name: Name,
+    alias: Annotated[str, typer.Argument(help="The alias to remove, with its history.")],
+    url: Url = None,
+    store: Store = DEFAULT_STORE,
+    api_key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Remove an alias. Its version stays.
+
+    \b
+    Example:
+      switchyard adapters unalias acme/support canary --store adapters
+    """
+    output = Output(as_json=as_json)
+    answer = catalog(context, url, store, api_key, output).unalias(parse_adapter_name(name), alias)
+    output.result(answer, f"{answer['id']}@{answer['alias']} is removed, it was {answer['digest']}")
+
+
+@app.command()
+def retire(
+    context: typer.Context,
+    ref: ExactRef,
+    url: Url = None,
+    store: Store = DEFAULT_STORE,
+    api_key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Let a version without an alias resolve no more. Its files stay until `gc` takes them.
+
+    \b
+    Example:
+      switchyard adapters retire acme/support@sha256:9f86… --store adapters
+    """
+    output = Output(as_json=as_json)
+    name, digest = exact_version(ref)
+    answer = catalog(context, url, store, api_key, output).retire(name, digest)
+    output.result(answer, f"{answer['id']}@{answer['digest']} is retired")
+
+
+@app.command()
+def restore(
+    context: typer.Context,
+    ref: ExactRef,
+    url: Url = None,
+    store: Store = DEFAULT_STORE,
+    api_key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Let a retired version resolve again.
+
+    \b
+    Example:
+      switchyard adapters restore acme/support@sha256:9f86… --store adapters
+    """
+    output = Output(as_json=as_json)
+    name, digest = exact_version(ref)
+    answer = catalog(context, url, store, api_key, output).restore(name, digest)
+    output.result(answer, f"{answer['id']}@{answer['digest']} is live")
+
+
+@app.command()
+def tag(
+    context: typer.Context,
+    ref: Ref,
+    add: Annotated[list[str] | None, typer.Option(metavar="TAG", help="WORD or KEY=WORD; repeatable.")] = None,
+    remove: Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag to take away; repeatable.")] = None,
+    description: Description = None,
+    source_job: SourceJob = None,
+    parent: Parents = None,
+    evaluation: Evaluation = None,
+    url: Url = None,
+    store: Store = DEFAULT_STORE,
+    api_key: Key = None,
+    as_json: Json = False,
+) -> None:
+    """Note on a version what it is, where it comes from and how it did.
+
+    \b
+    Examples:
+      switchyard adapters tag acme/support@canary --add reviewed --remove draft --store adapters
+      switchyard adapters tag acme/support --evaluation '{"accuracy": 0.93}' --url http://127.0.0.1:8000
+    """
+    output = Output(as_json=as_json)
+    notes = _notes(add, description, source_job, parent, evaluation)
+    if notes == VersionNotes() and not remove:
+        raise CommandFailed(
+            "nothing to note: give --add, --remove, --description, --evaluation, --source-job or --parent"
+        )
+    answer = catalog(context, url, store, api_key, output).annotate(promoted_version(ref), notes, remove or [])
+    tags = ", ".join(answer["notes"].get("tags", ())) or "none"
+    output.result(answer, f"{answer['id']}@{answer['digest']} is noted, tags: {tags}")
 
 
 @app.command()
@@ -134,65 +294,42 @@ def delete(
     api_key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Remove an adapter with all its aliases. Requests that run on it end undisturbed."""
+    """Remove an adapter with all its aliases. Requests that run on it end undisturbed.
+
+    \b
+    Example:
+      switchyard adapters delete acme/support --store adapters
+    """
     output = Output(as_json=as_json)
-    answer = _catalog(context, url, store, api_key, output).delete(parse_adapter_name(name))
+    answer = catalog(context, url, store, api_key, output).delete(parse_adapter_name(name))
     output.result(answer, f"{answer['id']} is deleted")
 
 
-def _catalog(
-    context: typer.Context, url: str | None, store: Path, key: str | None, output: Output, *, create: bool = False
-) -> Catalog:
-    """The server at `url`, or else the store; only a push creates one."""
-    if url is not None:
-        source = context.get_parameter_source("store")
-        if source is not None and source.name == "COMMANDLINE":
-            raise CommandFailed("give --url or --store, not both")
-        from server.commands.remote_catalog import RemoteCatalog
+def _notes(
+    tags: list[str] | None,
+    description: str | None,
+    source_job: str | None,
+    parents: list[str] | None,
+    evaluation: str | None,
+) -> VersionNotes:
+    return VersionNotes(
+        tags=tuple(sorted_tags(tags or [])),
+        description=description,
+        source_job=source_job,
+        parents=tuple(parents or ()),
+        evaluation=_results(evaluation),
+    )
 
-        return RemoteCatalog(url, key, output.stderr)
-    if not create and not store.is_dir():
-        raise CommandFailed(f"there is no store at {store}: name one with --store, or a server with --url")
+
+def _results(text: str | None) -> dict[str, Any]:
+    if text is None:
+        return {}
     try:
-        return LocalCatalog(AdapterStore(store))
-    except OSError as error:
-        raise CommandFailed(f"cannot open the store {store}: {error.strerror or error}") from error
-
-
-def _alias_table(adapters: list[dict[str, Any]], *, narrow: bool) -> Table:
-    table = Table("adapter", "alias", "method", "rank", "published")
-    table.add_column("digest", overflow="fold")
-    for adapter in adapters:
-        versions = {version["digest"]: version for version in adapter["versions"]}
-        for alias, digest in adapter["aliases"].items():
-            version = versions[digest]
-            method, rank = version["metadata"]["method"], _ranks(version["metadata"])
-            published = version["created"]
-            if narrow:
-                published, digest = _MILLISECONDS.sub("", published), f"{digest[:_SHORT_DIGEST]}…"
-            table.add_row(adapter["id"], alias, method, rank, published, digest)
-    return table
-
-
-def _version_table(adapter: dict[str, Any]) -> Table:
-    table = Table("aliases", "method", "rank", "dtype", "bytes", "published", title=adapter["id"])
-    table.add_column("digest", overflow="fold")
-    for version in adapter["versions"]:
-        digest, metadata = version["digest"], version["metadata"]
-        aliases = ", ".join(alias for alias, target in adapter["aliases"].items() if target == digest)
-        size = f"{metadata['tensor_bytes']:,}"
-        row = (aliases, metadata["method"], _ranks(metadata), metadata["dtype"], size, version["created"], digest)
-        table.add_row(*row)
-    return table
-
-
-def _ranks(metadata: dict[str, Any]) -> str:
-    low, high = metadata["rank_min"], metadata["rank_max"]
-    return str(low) if low == high else f"{low}-{high}"
-
-
-def _moved(answer: dict[str, Any]) -> str:
-    if answer["previous"] == answer["digest"]:
-        return f"{answer['id']}@{answer['alias']} is already {answer['digest']}"
-    before = f", before {answer['previous']}" if answer["previous"] else ""
-    return f"{answer['id']}@{answer['alias']} is now {answer['digest']}{before}"
+        results = json.loads(Path(text[1:]).read_text() if text.startswith("@") else text)
+    except (OSError, ValueError) as error:
+        raise CommandFailed(f"--evaluation is no JSON object: {error}") from None
+    if not isinstance(results, dict) or not all(
+        isinstance(value, bool | int | float | str) for value in results.values()
+    ):
+        raise CommandFailed("--evaluation must be a JSON object of numbers, words and true or false")
+    return results

@@ -1,25 +1,26 @@
 """The adapters of a running server, over HTTP."""
 
+import builtins
 import io
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
+from adapters_store import parse_adapter_name
 from adapters_store.adapter_files import ADAPTER_FILES
 from adapters_store.names import AdapterName, AdapterRef
 from adapters_store.source_directory import check_source, open_source_file
+from adapters_store.version_notes import VersionNotes
 from server.commands.failure import CommandFailed
 
 # A server checks an upload before it answers: large adapters take their time.
 _TIMEOUT = httpx.Timeout(30.0, read=600.0, write=600.0)
-
-
-class _NotThere(CommandFailed):
-    """The server answered 404."""
+_PAGE = 500
 
 
 class _CountedFile(io.BufferedReader):
@@ -50,7 +51,9 @@ class RemoteCatalog:
         self._url = url
         self._stderr = stderr
 
-    def push(self, name: AdapterName, directory: Path, alias: str) -> dict[str, Any]:
+    def push(
+        self, name: AdapterName, directory: Path, alias: str, *, expect: str | None, notes: VersionNotes
+    ) -> dict[str, Any]:
         check_source(directory)
         with self._progress() as progress, ExitStack() as open_files:
             total = sum(_size(directory / file_name) for file_name in ADAPTER_FILES)
@@ -59,32 +62,50 @@ class RemoteCatalog:
             for file_name in ADAPTER_FILES:
                 file = _CountedFile(open_source_file(directory / file_name).detach(), progress, task)
                 files.append(("files", (file_name, open_files.enter_context(file))))
-            previous = self._alias_target(name, alias)
-            answer = self._call("PUT", f"/v1/adapters/{name}", params={"alias": alias}, files=files)
-        return {**answer, "previous": previous}
+            params = {"alias": alias} | ({} if expect is None else {"expect": expect})
+            answer = self._call("PUT", f"/v1/adapters/{name}", params=params, files=files)
+        if notes == VersionNotes():
+            return answer
+        noted = self.annotate(AdapterRef(name, digest=answer["digest"]), notes, [])
+        return {**answer, "notes": noted["notes"]}
 
-    def list(self) -> dict[str, Any]:
-        return self._call("GET", "/v1/adapters")
+    def list(self, limit: int | None, after: AdapterName | None) -> dict[str, Any]:
+        entries: builtins.list[dict[str, Any]] = []
+        has_more, last = True, after
+        while has_more and (limit is None or len(entries) < limit):
+            wanted = _PAGE if limit is None else min(_PAGE, limit - len(entries))
+            params = {"limit": str(wanted)} | ({} if last is None else {"after": str(last)})
+            page = self._call("GET", "/v1/adapters", params=params)
+            entries += page["data"]
+            has_more = page.get("has_more", False) and bool(page["data"])
+            last = parse_adapter_name(entries[-1]["id"]) if entries else None
+        return {"object": "list", "data": entries, "has_more": has_more}
 
-    def show(self, name: AdapterName) -> dict[str, Any]:
-        return self._call("GET", f"/v1/adapters/{name}")
+    def show(self, name: AdapterName, *, history: bool) -> dict[str, Any]:
+        return self._call("GET", f"/v1/adapters/{name}", params={"history": "true"} if history else {})
 
-    def promote(self, ref: AdapterRef, alias: str) -> dict[str, Any]:
-        source = {"digest": ref.digest} if ref.digest is not None else {"from": ref.effective_alias}
-        return self._call("POST", f"/v1/adapters/{ref.name}/promote", json={"alias": alias, **source})
+    def promote(self, ref: AdapterRef, alias: str, *, expect: str | None) -> dict[str, Any]:
+        body = {"alias": alias, **_selector(ref), "expect": expect}
+        return self._call("POST", f"/v1/adapters/{ref.name}/promote", json=body)
 
-    def rollback(self, name: AdapterName, alias: str) -> dict[str, Any]:
-        return self._call("POST", f"/v1/adapters/{name}/rollback", json={"alias": alias})
+    def rollback(self, name: AdapterName, alias: str, *, expect: str | None) -> dict[str, Any]:
+        return self._call("POST", f"/v1/adapters/{name}/rollback", json={"alias": alias, "expect": expect})
+
+    def unalias(self, name: AdapterName, alias: str) -> dict[str, Any]:
+        return self._call("POST", f"/v1/adapters/{name}/unalias", json={"alias": alias})
+
+    def retire(self, name: AdapterName, digest: str) -> dict[str, Any]:
+        return self._call("POST", f"/v1/adapters/{name}/retire", json={"digest": digest})
+
+    def restore(self, name: AdapterName, digest: str) -> dict[str, Any]:
+        return self._call("POST", f"/v1/adapters/{name}/restore", json={"digest": digest})
+
+    def annotate(self, ref: AdapterRef, notes: VersionNotes, remove_tags: builtins.list[str]) -> dict[str, Any]:
+        body = {**_selector(ref), **msgspec.to_builtins(notes), "remove_tags": remove_tags}
+        return self._call("POST", f"/v1/adapters/{ref.name}/notes", json=body)
 
     def delete(self, name: AdapterName) -> dict[str, Any]:
         return self._call("DELETE", f"/v1/adapters/{name}")
-
-    def _alias_target(self, name: AdapterName, alias: str) -> str | None:
-        try:
-            digest: str | None = self.show(name)["aliases"].get(alias)
-        except _NotThere:
-            return None
-        return digest
 
     def _progress(self) -> Progress:
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
@@ -105,8 +126,12 @@ class RemoteCatalog:
             return body
         if response.status_code == httpx.codes.UNAUTHORIZED:
             raise CommandFailed(f"{self._url} wants a valid API key: set SWITCHYARD_API_KEY to the server's key")
-        failure = _NotThere if response.status_code == httpx.codes.NOT_FOUND else CommandFailed
-        raise failure(_error_message(body) or f"{self._url} answered {response.status_code}")
+        raise CommandFailed(_error_message(body) or f"{self._url} answered {response.status_code}")
+
+
+def _selector(ref: AdapterRef) -> dict[str, str | None]:
+    """How a body names a version."""
+    return {"digest": ref.digest} if ref.digest is not None else {"from": ref.effective_alias}
 
 
 def _size(path: Path) -> int:

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from adapters_store import AdapterEntry, AliasMove, Publication, Version
+from adapters_store import AdapterEntry, AliasMove, EntryPage, Publication, RemovedAlias, Version
 
 
 def entry_answer(entry: AdapterEntry) -> dict[str, Any]:
@@ -14,13 +14,15 @@ def entry_answer(entry: AdapterEntry) -> dict[str, Any]:
         "object": "adapter",
         "created": entry.created,
         "aliases": dict(entry.aliases),
+        "version_count": entry.version_count,
         "versions": [version_answer(version) for version in entry.versions],
+        **({} if entry.history is None else {"history": msgspec.to_builtins(entry.history)}),
     }
 
 
-def list_answer(entries: list[AdapterEntry]) -> dict[str, Any]:
-    """Every adapter."""
-    return {"object": "list", "data": [entry_answer(entry) for entry in entries]}
+def list_answer(page: EntryPage) -> dict[str, Any]:
+    """Adapters in order; `has_more` where others follow the last."""
+    return {"object": "list", "data": [entry_answer(entry) for entry in page.entries], "has_more": page.has_more}
 
 
 def version_answer(version: Version) -> dict[str, Any]:
@@ -29,6 +31,9 @@ def version_answer(version: Version) -> dict[str, Any]:
         "digest": version.digest,
         "created": version.created,
         "metadata": msgspec.to_builtins(version.metadata, str_keys=True),
+        "notes": msgspec.to_builtins(version.notes),
+        "retired": version.retired,
+        "collected": version.collected,
     }
 
 
@@ -38,6 +43,7 @@ def publication_answer(publication: Publication) -> dict[str, Any]:
         "id": str(publication.version.name),
         "object": "adapter.version",
         "alias": publication.alias,
+        "previous": publication.previous,
         **version_answer(publication.version),
         "warnings": list(publication.warnings),
     }
@@ -53,6 +59,17 @@ def move_answer(move: AliasMove) -> dict[str, Any]:
         "previous": move.previous,
         "moved": move.moved,
     }
+
+
+def removed_alias_answer(removed: RemovedAlias) -> dict[str, Any]:
+    """An alias that is gone."""
+    alias = {"id": str(removed.name), "object": "adapter.alias", "alias": removed.alias}
+    return {**alias, "digest": removed.digest, "deleted": True}
+
+
+def state_answer(version: Version) -> dict[str, Any]:
+    """A version after its state or its notes were changed."""
+    return {"id": str(version.name), "object": "adapter.version", **version_answer(version)}
 
 
 def deletion_answer(entry: AdapterEntry) -> dict[str, Any]:

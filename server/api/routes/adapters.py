@@ -1,4 +1,8 @@
-"""`/v1/adapters`: publish, list, show, delete, promote, roll back."""
+"""`/v1/adapters`: publish, list, show, delete, move aliases, retire and restore versions, take notes.
+
+Verification and collection are no routes: they are for whoever has the store's disk, as `switchyard adapters verify`
+and `gc`.
+"""
 
 import asyncio
 import logging
@@ -8,6 +12,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from adapters_store import InvalidName, parse_adapter_name
 from adapters_store.names import LATEST, AdapterName, AdapterRef, check_slug
+from adapters_store.version_notes import VersionNotes
 from server.api.context import Context, RequestContext
 from server.api.json_response import json_response
 from server.api.protocol.adapter_answers import (
@@ -16,8 +21,16 @@ from server.api.protocol.adapter_answers import (
     list_answer,
     move_answer,
     publication_answer,
+    removed_alias_answer,
+    state_answer,
 )
-from server.api.protocol.adapter_requests import PromoteRequest, RollbackRequest
+from server.api.protocol.adapter_requests import (
+    NotesRequest,
+    PromoteRequest,
+    RollbackRequest,
+    UnaliasRequest,
+    VersionRequest,
+)
 from server.api.request_body import read_json
 from server.api.request_id import request_id
 from server.api.upload import received_adapter
@@ -25,17 +38,27 @@ from server.api.upload import received_adapter
 logger = logging.getLogger(__name__)
 router = APIRouter(tags=["adapters"])
 
+_UPLOADED = VersionNotes(source="upload")
+
 
 @router.get("/v1/adapters")
-async def list_adapters(context: RequestContext) -> Response:
-    """Every adapter with its aliases and versions."""
-    entries = await asyncio.to_thread(context.store.list)
-    return json_response(list_answer(entries))
+async def list_adapters(
+    context: RequestContext,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    after: Annotated[str | None, Query()] = None,
+) -> Response:
+    """Adapters in order of their names, with the versions that aliases point to and the newest."""
+    start = None if after is None else parse_adapter_name(after)
+    return json_response(list_answer(await asyncio.to_thread(context.store.page, limit, start)))
 
 
 @router.put("/v1/adapters/{name:path}")
 async def publish_adapter(
-    name: str, request: Request, context: RequestContext, alias: Annotated[str, Query()] = LATEST
+    name: str,
+    request: Request,
+    context: RequestContext,
+    alias: Annotated[str, Query()] = LATEST,
+    expect: Annotated[str | None, Query()] = None,
 ) -> Response:
     """Publish the uploaded files as a version: 201, or 200 where the name had this very content."""
     adapter = _publishable(name, alias)
@@ -44,7 +67,9 @@ async def publish_adapter(
     try:
         folder, limit = context.store.root / "tmp", context.settings.max_upload_bytes
         async with received_adapter(request, folder, limit) as directory, context.publishing:
-            publication = await context.write(context.store.publish, adapter, directory, base=base, alias=alias)
+            publication = await context.write(
+                context.store.publish, adapter, directory, base=base, alias=alias, expect=expect, notes=_UPLOADED
+            )
     finally:
         place.leave()
     _log_change("published", adapter, alias, publication.version.digest)
@@ -52,9 +77,9 @@ async def publish_adapter(
 
 
 @router.get("/v1/adapters/{name:path}")
-async def show_adapter(name: str, context: RequestContext) -> Response:
-    """One adapter with its aliases and versions."""
-    entry = await asyncio.to_thread(context.store.get, parse_adapter_name(name))
+async def show_adapter(name: str, context: RequestContext, history: Annotated[bool, Query()] = False) -> Response:
+    """One adapter with its aliases and versions; with `history` also where its aliases have been."""
+    entry = await asyncio.to_thread(context.store.get, parse_adapter_name(name), history=history)
     return json_response(entry_answer(entry))
 
 
@@ -84,9 +109,57 @@ async def rollback_adapter(name: str, request: Request, context: RequestContext)
     """Move an alias back to where it was before its last move."""
     adapter = parse_adapter_name(name)
     asked = RollbackRequest.parse(await read_json(request, context.settings.max_body_bytes))
-    move = await context.write(context.store.rollback, adapter, asked.alias)
+    move = await context.write(context.store.rollback, adapter, asked.alias, expect=asked.expect)
     _log_change("rolled back", adapter, move.alias, move.digest)
     return json_response(move_answer(move))
+
+
+@router.post("/v1/adapters/{name:path}/unalias")
+async def remove_alias(name: str, request: Request, context: RequestContext) -> Response:
+    """Remove an alias with its history; its version stays."""
+    adapter = parse_adapter_name(name)
+    asked = UnaliasRequest.parse(await read_json(request, context.settings.max_body_bytes))
+    check_slug(asked.alias, "alias")
+    removed = await context.write(context.store.unalias, adapter, asked.alias)
+    _log_change("removed an alias of", adapter, removed.alias, removed.digest)
+    return json_response(removed_alias_answer(removed))
+
+
+@router.post("/v1/adapters/{name:path}/retire")
+async def retire_version(name: str, request: Request, context: RequestContext) -> Response:
+    """Let a version without an alias resolve no more; requests that run on it end undisturbed."""
+    adapter, digest = await _version_asked(name, request, context)
+    version = await context.write(context.store.retire, adapter, digest)
+    _log_change("retired", adapter, "none", digest)
+    await _unload_unused(context, {digest})
+    return json_response(state_answer(version))
+
+
+@router.post("/v1/adapters/{name:path}/restore")
+async def restore_version(name: str, request: Request, context: RequestContext) -> Response:
+    """Let a retired version resolve again."""
+    adapter, digest = await _version_asked(name, request, context)
+    version = await context.write(context.store.restore, adapter, digest)
+    _log_change("restored", adapter, "none", digest)
+    return json_response(state_answer(version))
+
+
+@router.post("/v1/adapters/{name:path}/notes")
+async def note_version(name: str, request: Request, context: RequestContext) -> Response:
+    """Renew what is noted of a version: description, tags, evaluation, training job, parents."""
+    adapter = parse_adapter_name(name)
+    asked = NotesRequest.parse(await read_json(request, context.settings.max_body_bytes))
+    ref = AdapterRef(adapter, digest=asked.digest) if asked.digest else AdapterRef(adapter, alias=asked.source)
+    version = await context.write(context.store.annotate, ref, asked.notes(), remove_tags=asked.remove_tags)
+    return json_response(state_answer(version))
+
+
+async def _version_asked(name: str, request: Request, context: Context) -> tuple[AdapterName, str]:
+    adapter = parse_adapter_name(name)
+    asked = VersionRequest.parse(await read_json(request, context.settings.max_body_bytes))
+    # The reference checks the digest's form.
+    AdapterRef(adapter, digest=asked.digest)
+    return adapter, asked.digest
 
 
 def _log_change(change: str, adapter: AdapterName, aliases: str, digests: str) -> None:
@@ -108,9 +181,8 @@ def _publishable(name: str, alias: str) -> AdapterName:
 
 
 async def _unload_unused(context: Context, digests: set[str]) -> None:
-    """Free the device of versions that no other name has."""
-    entries = await asyncio.to_thread(context.store.list)
-    used = {version.digest for entry in entries for version in entry.versions}
+    """Free the device of versions that resolve under no name."""
+    unnamed = await asyncio.to_thread(context.store.unnamed, digests)
     if context.is_ready:
-        for digest in digests - used:
+        for digest in sorted(unnamed):
             context.engine.unload(digest)

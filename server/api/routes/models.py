@@ -21,6 +21,8 @@ async def list_models(context: RequestContext) -> Response:
     entries = await asyncio.to_thread(context.store.list)
     cards = [_base_card(model, model.name)]
     for entry in entries:
+        if not entry.versions:  # all were retired
+            continue
         digest = entry.aliases.get(LATEST)
         version = next((version for version in entry.versions if version.digest == digest), entry.versions[-1])
         cards.append(_adapter_card(model, str(entry.name), version))
