@@ -50,9 +50,63 @@ async def test_a_life_of_an_adapter(bench: Bench, where: list[str], run: Run) ->
     shown = (await command("show", "acme/support")).json
     assert shown["aliases"] == {"canary": new, "latest": old, "prod": new}
     assert (await command("list")).json["data"] == [shown]
+    listed = (await command("list", "--limit", 1, "--after", "acme/support")).json
+    assert (listed["data"], listed["has_more"]) == ([], False)
+    moves = (await command("history", "acme/support")).json["history"]["prod"]
+    assert [(move["digest"], move["reason"]) for move in moves] == [
+        (old, "promote"),
+        (new, "promote"),
+        (old, "rollback"),
+        (new, "promote"),
+    ]
+    assert (await command("unalias", "acme/support", "latest")).json["deleted"] is True
+    assert (await command("retire", f"acme/support@{old}")).json["retired"] is not None
+    assert (await command("restore", f"acme/support@{old}")).json["retired"] is None
     assert (await command("delete", "acme/support")).json["deleted"] is True
     assert (await command("list")).json["data"] == []
     assert bench.store.list() == []
+
+
+async def test_a_version_is_noted(bench: Bench, where: list[str], run: Run) -> None:
+    async def command(*arguments: object) -> Finished:
+        return await asyncio.to_thread(run, "adapters", *arguments, *where, "--json")
+
+    pushed = await command("push", "support", bench.adapter_directory(1), "--tag", "draft", "--source-job", "job-7")
+    assert pushed.json["notes"]["tags"] == ["draft"]
+    results = bench.scratch / "results.json"
+    results.write_text('{"accuracy": 0.9, "passed": true}')
+    tagged = await command("tag", "support", "--add", "good", "--remove", "draft", "--evaluation", f"@{results}")
+    assert tagged.json["notes"] == {
+        "source": "directory" if "--store" in where else "upload",
+        "source_job": "job-7",
+        "evaluation": {"accuracy": 0.9, "passed": True},
+        "tags": ["good"],
+    }
+    assert (await command("show", "support")).json["versions"][0]["notes"] == tagged.json["notes"]
+
+
+async def test_of_two_pushes_that_expect_the_same_one_fails(bench: Bench, where: list[str], run: Run) -> None:
+    async def push(seed: int, expect: str) -> Finished:
+        source = bench.adapter_directory(seed)
+        return await asyncio.to_thread(run, "adapters", "push", "support", source, "--expect", expect, *where)
+
+    assert (await push(1, "none")).status == 0
+    late = await push(2, "none")
+    assert (late.status, late.stdout) == (1, "")
+    assert "read it again, then decide" in late.stderr
+
+
+async def test_a_list_of_many_is_fetched_page_by_page(
+    bench: Bench, where: list[str], run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.commands.remote_catalog._PAGE", 2)
+    for number in range(5):
+        bench.publish(f"name-{number}")
+    listed = await asyncio.to_thread(run, "adapters", "list", "--json", *where)
+    assert [entry["id"] for entry in listed.json["data"]] == [f"name-{number}" for number in range(5)]
+    some = await asyncio.to_thread(run, "adapters", "list", "--json", "--limit", 3, "--after", "name-0", *where)
+    assert [entry["id"] for entry in some.json["data"]] == ["name-1", "name-2", "name-3"]
+    assert some.json["has_more"] is True
 
 
 async def test_people_get_sentences_and_tables(bench: Bench, where: list[str], run: Run) -> None:
@@ -69,6 +123,14 @@ async def test_people_get_sentences_and_tables(bench: Bench, where: list[str], r
     assert [line for line in listed.stdout.splitlines() if "prod" in line and digest in line]
     shown = await command("show", "support")
     assert "latest, prod" in shown.stdout
+    assert "live" in shown.stdout
+    assert "publish" in (await command("history", "support")).stdout
+    tagged = await command("tag", "support", "--add", "good")
+    assert tagged.stdout == f"support@{digest} is noted, tags: good\n"
+    assert (await command("unalias", "support", "prod")).stdout == f"support@prod is removed, it was {digest}\n"
+    await command("unalias", "support", "latest")
+    assert (await command("retire", f"support@{digest}")).stdout == f"support@{digest} is retired\n"
+    assert (await command("restore", f"support@{digest}")).stdout == f"support@{digest} is live\n"
     assert (await command("delete", "support")).stdout == "support is deleted\n"
     assert {pushed.stderr, listed.stderr, shown.stderr} == {""}
 
@@ -82,6 +144,14 @@ async def test_people_get_sentences_and_tables(bench: Bench, where: list[str], r
         (["rollback", "support"], "no alias 'prod'"),
         (["show", "../etc"], "must be letters"),
         (["push", "base", "adapter-1"], "reserved"),
+        (["retire", "support"], "names no digest: give NAME@sha256:DIGEST"),
+        (["retire", f"support@sha256:{'0' * 64}"], "no version"),
+        (["restore", f"support@sha256:{'0' * 64}"], "no version"),
+        (["unalias", "support", "prod"], "no alias 'prod'"),
+        (["tag", "support"], "nothing to note"),
+        (["tag", "support", "--add", "two words"], "tag 'two words'"),
+        (["tag", "support", "--evaluation", "[1]"], "must be a JSON object"),
+        (["tag", "support", "--evaluation", "{"], "no JSON object"),
         (["push", "support", "empty"], "adapter_config.json"),
         (["push", "support", "missing"], "missing"),
     ],

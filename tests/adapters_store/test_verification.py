@@ -1,0 +1,203 @@
+"""What a verification finds, and what a repair does about it."""
+
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from adapters_store.collection import CollectionRules, collect
+from adapters_store.errors import CorruptVersion, UnknownAdapter
+from adapters_store.lease import Lease
+from adapters_store.names import AdapterName, AdapterRef, parse_adapter_name
+from adapters_store.repair import repair
+from adapters_store.store import AdapterStore
+from adapters_store.verification import verify
+from tests.adapters_store.hand_made import write_adapter
+
+
+@pytest.fixture
+def digest(store: AdapterStore, support: AdapterName, tmp_path: Path) -> str:
+    return store.publish(support, write_adapter(tmp_path / "source")).version.digest
+
+
+def document_of(store: AdapterStore) -> Path:
+    return next(path for path in (store.root / "names").iterdir() if path.suffix == ".json")
+
+
+def found(store: AdapterStore) -> list[tuple[str, str]]:
+    return [(finding.kind, finding.path.parts[0]) for finding in verify(store).findings]
+
+
+def mended(store: AdapterStore) -> list[str | None]:
+    return [done.action for done in repair(store, verify(store).findings)]
+
+
+def long_ago(path: Path) -> Path:
+    os.utime(path, (0, 0))
+    return path
+
+
+def test_a_store_with_all_its_parts_is_whole(store: AdapterStore, support: AdapterName, digest: str) -> None:
+    Lease(store.leases, window=60.0).hold(digest)
+    store.promote(AdapterRef(support))
+    told: list[tuple[int, int]] = []
+    checked = verify(store, progress=lambda done, total: told.append((done, total)))
+    assert checked.findings == ()
+    assert checked.is_whole
+    assert (checked.names, checked.versions) == (1, 1)
+    assert checked.bytes > 0
+    assert told == [(1, 1)]
+
+
+def test_a_changed_version_is_damaged_and_stays_for_its_publisher(
+    store: AdapterStore, support: AdapterName, digest: str, tmp_path: Path
+) -> None:
+    weights = store.versions.path_of(digest) / "adapter_model.safetensors"
+    weights.chmod(0o644)
+    weights.write_bytes(weights.read_bytes()[:-1] + b"\x00")
+    assert found(store) == [("damaged", "versions")]
+    assert mended(store) == [None]
+    assert not verify(store).is_whole
+    store.publish(support, tmp_path / "source")
+    assert verify(store).is_whole
+
+
+def test_a_damaged_version_that_no_name_has_is_put_aside(
+    store: AdapterStore, support: AdapterName, digest: str
+) -> None:
+    store.delete(support)
+    (store.versions.path_of(digest) / "adapter_config.json").unlink()
+    assert found(store) == [("damaged", "versions"), ("unreferenced", "versions")]
+    action = mended(store)[0]
+    assert action is not None
+    assert action.startswith("moved to quarantine/")
+    assert found(store) == []
+
+
+def test_a_version_whose_files_are_gone_is_missing(store: AdapterStore, digest: str) -> None:
+    shutil.rmtree(store.versions.path_of(digest))
+    assert found(store) == [("missing", "versions")]
+    assert mended(store) == [None]
+
+
+def test_a_torn_document_is_rebuilt_without_guessing_its_aliases(
+    store: AdapterStore, support: AdapterName, tmp_path: Path
+) -> None:
+    other = parse_adapter_name("other")
+    digests = [
+        store.publish(support, write_adapter(tmp_path / f"source-{seed}", seed=seed)).version.digest
+        for seed in range(2)
+    ]
+    document = document_of(store)
+    store.publish(other, tmp_path / "source-0")
+    shared = next(path for path in (store.root / "names").glob("*.json") if path != document)
+    for torn in (document, shared):
+        torn.write_bytes(torn.read_bytes()[:100])
+    with pytest.raises(CorruptVersion, match="verify --repair"):
+        store.resolve(AdapterRef(support))
+    actions = mended(store)
+    assert "'support' has its 2 versions again, and no alias: promote one" in str(actions)
+    assert "'other' has its 1 versions again" in str(actions)
+    assert verify(store).is_whole
+    with pytest.raises(UnknownAdapter, match="its aliases are: none"):
+        store.resolve(AdapterRef(support))
+    assert {version.digest for version in store.get(support).versions} == set(digests)
+    assert store.promote(AdapterRef(support, digest=digests[1]), "latest").digest == digests[1]
+
+
+def test_a_document_that_no_version_speaks_of_is_put_aside(store: AdapterStore) -> None:
+    (store.root / "names" / f"{'ab' * 32}.json").write_text("{}")
+    assert found(store) == [("damaged", "names")]
+    assert str(mended(store)[0]).startswith("moved to quarantine/")
+    assert found(store) == []
+
+
+def _foreign_file(store: AdapterStore, digest: str) -> Path:
+    return store.root / "names" / "notes.txt"
+
+
+def _file_in_a_version(store: AdapterStore, digest: str) -> Path:
+    return store.versions.path_of(digest) / "pytorch_model.bin"
+
+
+def _file_beside_versions(store: AdapterStore, digest: str) -> Path:
+    return store.versions.path_of(digest).parent / "README.md"
+
+
+def _file_instead_of_a_shard(store: AdapterStore, digest: str) -> Path:
+    return store.root / "versions" / "zz"
+
+
+def _foreign_lease(store: AdapterStore, digest: str) -> Path:
+    return store.root / "leases" / "mine.json"
+
+
+@pytest.mark.parametrize(
+    "place", [_foreign_file, _file_in_a_version, _file_beside_versions, _file_instead_of_a_shard, _foreign_lease]
+)
+def test_what_the_store_did_not_put_there_is_put_aside_and_kept(
+    store: AdapterStore, digest: str, place: Callable[[AdapterStore, str], Path]
+) -> None:
+    path = place(store, digest)
+    path.write_text("of some worth to somebody")
+    assert [(finding.kind, finding.path) for finding in verify(store).findings] == [
+        ("foreign", path.relative_to(store.root))
+    ]
+    mended(store)
+    assert verify(store).findings == ()
+    (kept,) = (store.root / "quarantine").iterdir()
+    assert kept.read_text() == "of some worth to somebody"
+
+
+def test_a_link_in_the_place_of_a_version_is_foreign(store: AdapterStore, digest: str, tmp_path: Path) -> None:
+    directory = store.versions.path_of(digest)
+    directory.rename(tmp_path / "elsewhere")
+    directory.symlink_to(tmp_path / "elsewhere")
+    assert found(store) == [("foreign", "versions")]
+    mended(store)
+    assert found(store) == [("missing", "versions")]
+
+
+def test_a_torn_record_is_written_anew(store: AdapterStore, digest: str) -> None:
+    record = store.versions.path_of(digest) / "version.json"
+    whole = record.read_bytes()
+    for torn in (whole[:40], b"", None):
+        record.unlink()
+        if torn is not None:
+            record.write_bytes(torn)
+        assert found(store) == [("record", "versions")]
+        assert mended(store) == ["written anew"]
+        assert record.read_bytes() == whole
+
+
+def test_a_torn_lease_is_put_aside_so_that_collections_go_on(store: AdapterStore, digest: str) -> None:
+    (store.root / "leases" / f"{'0' * 32}.json").write_text("{")
+    assert found(store) == [("damaged", "leases")]
+    mended(store)
+    assert collect(store, CollectionRules(grace=0.0)).versions == ()
+
+
+def test_what_a_killed_process_left_is_no_fault_and_swept_after_a_day(store: AdapterStore) -> None:
+    fresh = store.root / "tmp" / "fresh"
+    fresh.mkdir()
+    left = store.root / "tmp" / "left"
+    left.mkdir()
+    (left / "adapter_config.json").write_text("{}")
+    unfinished = store.root / "names" / ".x.json.0123.tmp"
+    unfinished.write_text("{")
+    assert found(store) == []
+    long_ago(left)
+    long_ago(unfinished)
+    assert found(store) == [("left-over", "names"), ("left-over", "tmp")]
+    assert verify(store).is_whole
+    assert mended(store) == ["removed", "removed"]
+    assert (left.exists(), unfinished.exists(), fresh.exists()) == (False, False, True)
+
+
+def test_a_version_that_no_name_has_is_no_fault(store: AdapterStore, support: AdapterName, digest: str) -> None:
+    store.delete(support)
+    assert found(store) == [("unreferenced", "versions")]
+    assert verify(store).is_whole
+    assert mended(store) == [None]
