@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from server.api.protocol.adapter_requests import PromoteRequest
+from server.api.protocol.adapter_requests import NotesRequest, PromoteRequest
+from server.api.protocol.strict_fields import StrictFields
 from server.config import Settings
 from tests.docs.generated_tables import metric_rows, named, operations, written
 from tests.docs.pages import REFERENCE, metric_families
@@ -37,11 +38,12 @@ def test_every_request_field_and_error_is_in_a_table() -> None:
     assert "<!-- errors: -->" in (REFERENCE / "endpoints.md").read_text()
 
 
-def test_every_field_of_a_promotion_is_described() -> None:
+@pytest.mark.parametrize("request_type", [PromoteRequest, NotesRequest])
+def test_every_field_of_an_action_is_described(request_type: type[StrictFields]) -> None:
     described = {
         line.split("`")[1] for line in (REFERENCE / "endpoints.md").read_text().splitlines() if line.startswith("| `")
     }
-    assert PromoteRequest.acted_on <= described
+    assert request_type.acted_on <= described
 
 
 def test_every_link_of_the_reference_leads_somewhere() -> None:
