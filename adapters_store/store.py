@@ -16,7 +16,8 @@ locked, and loses its files only once no document has it. Locks are taken in the
 import builtins
 import secrets
 from bisect import bisect_right
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import msgspec
@@ -205,8 +206,7 @@ class AdapterStore:
             StoreBusy, StoreFull: nothing was changed.
         """
         check_slug(alias, "alias")
-        with self.names.lock(ref.name):
-            document = self._document(ref.name)
+        with self._changing(ref.name) as document:
             check_expectation(ref.name, document, alias, expect)
             return self._move(document, alias, digest_of(document, ref), "promote")
 
@@ -221,8 +221,7 @@ class AdapterStore:
             AliasConflict: the alias points elsewhere than `expect`; nothing was changed.
             StoreBusy, StoreFull: nothing was changed.
         """
-        with self.names.lock(name):
-            document = self._document(name)
+        with self._changing(name) as document:
             check_expectation(name, document, alias, expect)
             if document.current(alias) is None:
                 raise unknown_alias(document, alias)
@@ -241,8 +240,7 @@ class AdapterStore:
             UnknownAdapter: there is no such name or alias.
             StoreBusy, StoreFull: nothing was changed.
         """
-        with self.names.lock(name):
-            document = self._document(name)
+        with self._changing(name) as document:
             digest = document.current(alias)
             if digest is None:
                 raise unknown_alias(document, alias)
@@ -258,8 +256,7 @@ class AdapterStore:
             VersionInUse: an alias points to it; nothing was changed.
             StoreBusy, StoreFull: nothing was changed.
         """
-        with self.names.lock(name):
-            document = self._document(name)
+        with self._changing(name) as document:
             stored = stored_version(document, digest)
             aliases = document.aliases_of(digest)
             if aliases:
@@ -282,8 +279,7 @@ class AdapterStore:
             VersionRetired: its files were collected; nothing was changed.
             StoreBusy, StoreFull: nothing was changed.
         """
-        with self.names.lock(name):
-            document = self._document(name)
+        with self._changing(name) as document:
             stored = stored_version(document, digest)
             if stored.collected is not None:
                 raise version_retired(document, stored)
@@ -304,8 +300,7 @@ class AdapterStore:
             StoreBusy, StoreFull: nothing was changed.
         """
         gone = set(remove_tags)
-        with self.names.lock(ref.name):
-            document = self._document(ref.name)
+        with self._changing(ref.name) as document:
             stored = stored_version(document, digest_of(document, ref))
             kept = msgspec.structs.replace(
                 stored.notes, tags=tuple(tag for tag in stored.notes.tags if tag not in gone)
@@ -326,8 +321,8 @@ class AdapterStore:
             CorruptVersion: the name's document is damaged.
             StoreBusy: another process keeps the name locked; nothing was changed.
         """
-        with self.names.lock(name):
-            entry = self._entry(self._document(name), history=False)
+        with self._changing(name) as document:
+            entry = self._entry(document, history=False)
             for version in entry.versions:
                 if version.collected is None:
                     self.versions.touch(version.digest)
@@ -347,6 +342,13 @@ class AdapterStore:
             if after is not before:
                 self.names.write(after)
             return before, after
+
+    @contextmanager
+    def _changing(self, name: AdapterName) -> Iterator[NameDocument]:
+        """The document of a name, with other writers kept out. A name that is not there gets no lock file."""
+        self._document(name)
+        with self.names.lock(name):
+            yield self._document(name)
 
     def _document(self, name: AdapterName) -> NameDocument:
         document = self.names.read(name)

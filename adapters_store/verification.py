@@ -22,9 +22,9 @@ from adapters_store.version_directory import ABANDONED_SECONDS, HEXADECIMAL, LOC
 from adapters_store.version_record import RECORD_FILE, read_version_record
 
 FindingKind = Literal["damaged", "missing", "foreign", "record", "left-over", "unreferenced"]
-"""`damaged`: a version, document or lease that is not what it should be. `missing`: a version that a name has and whose
-files are gone. `foreign`: something that the store did not put there. `record`: a `version.json` that is torn. These
-four are faults. `left-over`: what a killed process left behind. `unreferenced`: a version that no name has."""
+"""`damaged`: a version, document, lease or base description that is not what it should be. `missing`: a version that a
+name has and whose files are gone. `foreign`: what the store did not put there. `record`: a `version.json` that is torn.
+These four are faults. `left-over`: what a killed process left behind. `unreferenced`: a version that no name has."""
 
 FAULTS: Final[frozenset[FindingKind]] = frozenset({"damaged", "missing", "foreign", "record"})
 
@@ -72,7 +72,7 @@ def verify(store: AdapterStore, *, progress: Progress | None = None) -> Verifica
         OSError: a folder of the store cannot be listed.
     """
     digests = [digest for shard in store.versions.shards() for digest in store.versions.digests(shard)]
-    findings = [*_names(store), *_leases(store), *_tree(store)]
+    findings = [*_base(store), *_names(store), *_leases(store), *_tree(store)]
     size = 0
     for done, digest in enumerate(digests):
         size += _bytes_of(store.versions.path_of(digest))
@@ -86,6 +86,13 @@ def verify(store: AdapterStore, *, progress: Progress | None = None) -> Verifica
         versions=len(digests),
         bytes=size,
     )
+
+
+def _base(store: AdapterStore) -> Iterator[Finding]:
+    try:
+        store.base()
+    except StoreError as error:
+        yield Finding("damaged", Path("base.json"), error.message)
 
 
 def _names(store: AdapterStore) -> Iterator[Finding]:

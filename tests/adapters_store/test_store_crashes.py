@@ -139,7 +139,7 @@ def test_a_store_that_did_not_sync_would_be_found_out(
 ) -> None:
     root, digests = before
     trial = Trial(root, tmp_path, lambda store: store.promote(AdapterRef(SUPPORT, digest=digests[2])))
-    monkeypatch.setattr(LossyDisk, "sync", FileOperations.sync)
+    monkeypatch.setattr(LossyDisk, "sync", lambda *_: None)
     disk = trial.cut(None)
     _, entries, _ = disk.images(tmp_path / "images", random.Random(0), random_images=0)
     with pytest.raises(AssertionError):
@@ -153,7 +153,7 @@ def test_a_change_cut_off_anywhere_is_done_or_not(trial: Trial, tmp_path: Path) 
     for number in range(operations + 1):
         disk = trial.cut(number)
         images = tmp_path / "images"
-        for image in disk.images(images, chance, random_images=2):
+        for image in disk.images(images, chance, random_images=1):
             trial.check(AdapterStore(image), is_done=number == operations)
         shutil.rmtree(images)
 

@@ -179,6 +179,14 @@ def test_a_torn_lease_is_put_aside_so_that_collections_go_on(store: AdapterStore
     assert collect(store, CollectionRules(grace=0.0)).versions == ()
 
 
+def test_a_torn_description_of_the_base_is_put_aside(store: AdapterStore) -> None:
+    (store.root / "base.json").write_text("{")
+    assert found(store) == [("damaged", "base.json")]
+    mended(store)
+    assert verify(store).is_whole
+    assert store.base() is None
+
+
 def test_what_a_killed_process_left_is_no_fault_and_swept_after_a_day(store: AdapterStore) -> None:
     fresh = store.root / "tmp" / "fresh"
     fresh.mkdir()

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters_store.atomic_file import read_limited
 from adapters_store.errors import AliasConflict, InvalidNotes, UnknownAdapter, VersionInUse, VersionRetired
 from adapters_store.names import AdapterName, AdapterRef, parse_adapter_name
 from adapters_store.store import AdapterStore
@@ -159,11 +160,25 @@ def test_a_page_reads_its_own_documents_only(
     other = AdapterStore(store.root)
     other.names.names()
     read: list[Path] = []
-    original = Path.read_bytes
-    monkeypatch.setattr(
-        "adapters_store.name_directory.read_limited", lambda path, _: (read.append(path), original(path))[1]
-    )
+
+    def counted(path: Path, limit: int) -> bytes:
+        read.append(path)
+        return read_limited(path, limit)
+
+    monkeypatch.setattr("adapters_store.name_directory.read_limited", counted)
     assert len(other.page(3).entries) == 3
     assert len(read) == 3
     assert len(other.page(3).entries) == 3
     assert len(read) == 3
+
+
+def test_a_name_that_is_not_there_leaves_no_lock(store: AdapterStore, support: AdapterName) -> None:
+    for change in (
+        lambda: store.promote(AdapterRef(support)),
+        lambda: store.rollback(support),
+        lambda: store.retire(support, f"sha256:{0:064x}"),
+        lambda: store.delete(support),
+    ):
+        with pytest.raises(UnknownAdapter):
+            change()
+    assert list(store.names.path.iterdir()) == []
