@@ -172,8 +172,8 @@ class NameDirectory:
             yield
 
     def write(self, document: NameDocument) -> None:
-        """Replace a document atomically, as its next revision. The caller holds the name's lock."""
-        text = encode_document(msgspec.structs.replace(document, revision=document.revision + 1))
+        """Replace a document atomically, as its next revision and in today's format. The caller holds the lock."""
+        text = encode_document(msgspec.structs.replace(document, revision=document.revision + 1, format=2))
         replace_file(self._path / file_name_of(document.adapter_name), text, self._files)
 
     def remove(self, name: AdapterName) -> None:

@@ -1,5 +1,6 @@
 """Torn, foreign and missing files in a store: never served, always named, mended by publishing again."""
 
+import json
 import logging
 import shutil
 from pathlib import Path
@@ -135,3 +136,16 @@ def test_a_full_disk_leaves_the_name_as_it_was(
     assert list(store.get(support).aliases) == ["latest"]
     assert list((store.root / "tmp").iterdir()) == []
     assert not list((store.root / "names").glob("*.tmp"))
+
+
+def test_a_document_of_the_first_format_is_read_and_written_in_todays(
+    store: AdapterStore, support: AdapterName, tmp_path: Path
+) -> None:
+    digest = store.publish(support, write_adapter(tmp_path / "source")).version.digest
+    (document,) = store.names.path.glob("*.json")
+    fields = json.loads(document.read_bytes())
+    first = {name: fields[name] for name in ("name", "versions", "aliases")} | {"format": 1}
+    document.write_text(json.dumps(first))
+    assert store.resolve(AdapterRef(support)).digest == digest
+    store.promote(AdapterRef(support))
+    assert json.loads(document.read_bytes())["format"] == 2

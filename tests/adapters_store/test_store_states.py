@@ -15,8 +15,6 @@ Invariants, in any state:
 import contextlib
 import json
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,85 +25,20 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
-from adapters_store.digest import directory_digest, verify_directory
+from adapters_store.digest import verify_directory
 from adapters_store.errors import AliasConflict, UnknownAdapter, VersionInUse, VersionRetired
 from adapters_store.store import AdapterStore
 from adapters_store.verification import verify
-from tests.adapters_store import store_worker
-from tests.adapters_store.hand_made import BASE, write_adapter
+from tests.adapters_store.hand_made import BASE
+from tests.adapters_store.worker_pool import SOURCES, WORKERS, Died, Pool
 
-ROOT = Path(__file__).parents[2]
 NAMES = ("one", "acme/two")
-SOURCES = 4
-WORKERS = 3
 
 workers = st.integers(0, WORKERS - 1)
 names = st.sampled_from(NAMES)
 seeds = st.integers(0, SOURCES - 1)
 
 State = dict[str, Any]
-
-
-class Died(Exception):
-    """The process was killed before it answered."""
-
-
-class Process:
-    """A store worker behind two pipes."""
-
-    def __init__(self, sources: Path) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", store_worker.__name__, str(sources)],
-            cwd=ROOT,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-
-    @property
-    def pid(self) -> int:
-        return self._process.pid
-
-    def ask(self, do: str, **arguments: Any) -> Any:
-        self.tell(do, **arguments)
-        return self.answer()
-
-    def tell(self, do: str, **arguments: Any) -> None:
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
-        self._process.stdin.flush()
-
-    def answer(self) -> Any:
-        """What the process says to the first thing that it was told and has not answered yet."""
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
-        if not line:
-            raise Died
-        return json.loads(line)
-
-    def end(self) -> None:
-        self._process.kill()
-        self._process.communicate()
-
-
-class Pool:
-    """Three processes that live through all examples; one that was killed is replaced."""
-
-    def __init__(self, folder: Path) -> None:
-        self.sources = folder
-        for seed in range(SOURCES):
-            write_adapter(folder / str(seed), seed=seed)
-        self.digests = [directory_digest(folder / str(seed)) for seed in range(SOURCES)]
-        self.processes = [Process(folder) for _ in range(WORKERS)]
-
-    def replace(self, number: int) -> Process:
-        self.processes[number].end()
-        self.processes[number] = Process(self.sources)
-        return self.processes[number]
-
-    def end(self) -> None:
-        for process in self.processes:
-            process.end()
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -284,6 +217,20 @@ class StoreMachine(RuleBasedStateMachine):
             assert answer == {"error": UnknownAdapter.code}
             assert (name, digest) in taken
         for of, one in taken:
+            self.state[of][one] = "collected"
+
+    @rule(number=workers, name=names, seed=seeds)
+    def race_to_publish_and_collect(self, number: int, name: str, seed: int) -> None:
+        """One publishes what another may be collecting at this moment: it is there afterwards."""
+        digest, before = self.pool.digests[seed], self.aliases(name).get("latest")
+        self.pool.processes[number].tell("collect", depth=0)
+        publisher = (number + 1) % WORKERS
+        assert self.ask(publisher, "publish", name=name, source=seed, expect=None) == [digest, before]
+        taken = {(of, one) for of, one in self.pool.processes[number].answer()}
+        self.state.setdefault(name, {})[digest] = "live"
+        self.move(name, "latest", digest)
+        for of, one in taken - {(name, digest)}:
+            assert one not in self.aliases(of).values()
             self.state[of][one] = "collected"
 
     @rule(number=workers)

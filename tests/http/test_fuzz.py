@@ -20,6 +20,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "/v1/chat/completions": {"model": "red", "messages": [{"role": "user", "content": "Hi"}], "max_tokens": 4},
     "/tokenize": {"model": "red", "prompt": "Once upon"},
     "/detokenize": {"model": "red", "tokens": [3, 4, 5]},
+    "/v1/adapters/red/promote": {"alias": "prod", "from": "latest", "expect": None},
+    "/v1/adapters/red/notes": {"tags": ["a", "b=c"], "evaluation": {"loss": 0.5, "passed": True}, "description": "x"},
     "/generate": {"inputs": "Once upon", "parameters": {"adapter_id": "red", "max_new_tokens": 4}},
 }
 

@@ -6,7 +6,7 @@ and `gc`.
 
 import asyncio
 import logging
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -31,6 +31,7 @@ from server.api.protocol.adapter_requests import (
     UnaliasRequest,
     VersionRequest,
 )
+from server.api.protocol.strict_fields import StrictFields
 from server.api.request_body import read_json
 from server.api.request_id import request_id
 from server.api.upload import received_adapter
@@ -39,6 +40,12 @@ logger = logging.getLogger(__name__)
 router = APIRouter(tags=["adapters"])
 
 _UPLOADED = VersionNotes(source="upload")
+
+
+def _takes(request: type[StrictFields]) -> dict[str, Any]:
+    """What OpenAPI is told of a route that reads its body itself, within the limits."""
+    content = {"application/json": {"schema": request.model_json_schema()}}
+    return {"openapi_extra": {"requestBody": {"required": True, "content": content}}}
 
 
 @router.get("/v1/adapters")
@@ -93,7 +100,7 @@ async def delete_adapter(name: str, context: RequestContext) -> Response:
     return json_response(deletion_answer(entry))
 
 
-@router.post("/v1/adapters/{name:path}/promote")
+@router.post("/v1/adapters/{name:path}/promote", **_takes(PromoteRequest))
 async def promote_adapter(name: str, request: Request, context: RequestContext) -> Response:
     """Move an alias to a version: the one with `digest`, or the one that the alias `from` points to."""
     adapter = parse_adapter_name(name)
@@ -104,7 +111,7 @@ async def promote_adapter(name: str, request: Request, context: RequestContext) 
     return json_response(move_answer(move))
 
 
-@router.post("/v1/adapters/{name:path}/rollback")
+@router.post("/v1/adapters/{name:path}/rollback", **_takes(RollbackRequest))
 async def rollback_adapter(name: str, request: Request, context: RequestContext) -> Response:
     """Move an alias back to where it was before its last move."""
     adapter = parse_adapter_name(name)
@@ -114,7 +121,7 @@ async def rollback_adapter(name: str, request: Request, context: RequestContext)
     return json_response(move_answer(move))
 
 
-@router.post("/v1/adapters/{name:path}/unalias")
+@router.post("/v1/adapters/{name:path}/unalias", **_takes(UnaliasRequest))
 async def remove_alias(name: str, request: Request, context: RequestContext) -> Response:
     """Remove an alias with its history; its version stays."""
     adapter = parse_adapter_name(name)
@@ -125,7 +132,7 @@ async def remove_alias(name: str, request: Request, context: RequestContext) -> 
     return json_response(removed_alias_answer(removed))
 
 
-@router.post("/v1/adapters/{name:path}/retire")
+@router.post("/v1/adapters/{name:path}/retire", **_takes(VersionRequest))
 async def retire_version(name: str, request: Request, context: RequestContext) -> Response:
     """Let a version without an alias resolve no more; requests that run on it end undisturbed."""
     adapter, digest = await _version_asked(name, request, context)
@@ -135,7 +142,7 @@ async def retire_version(name: str, request: Request, context: RequestContext) -
     return json_response(state_answer(version))
 
 
-@router.post("/v1/adapters/{name:path}/restore")
+@router.post("/v1/adapters/{name:path}/restore", **_takes(VersionRequest))
 async def restore_version(name: str, request: Request, context: RequestContext) -> Response:
     """Let a retired version resolve again."""
     adapter, digest = await _version_asked(name, request, context)
@@ -144,7 +151,7 @@ async def restore_version(name: str, request: Request, context: RequestContext) 
     return json_response(state_answer(version))
 
 
-@router.post("/v1/adapters/{name:path}/notes")
+@router.post("/v1/adapters/{name:path}/notes", **_takes(NotesRequest))
 async def note_version(name: str, request: Request, context: RequestContext) -> Response:
     """Renew what is noted of a version: description, tags, evaluation, training job, parents."""
     adapter = parse_adapter_name(name)
