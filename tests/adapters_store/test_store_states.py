@@ -340,4 +340,4 @@ def test_three_processes_hold_the_invariants() -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.usefixtures("pool")
 def test_three_processes_hold_the_invariants_for_long() -> None:
-    run_machine(examples=400, steps=60)
+    run_machine(examples=300, steps=60)
