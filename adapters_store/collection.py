@@ -22,6 +22,7 @@ import msgspec
 
 from adapters_store import clock
 from adapters_store.disk_space import tells_full_disk
+from adapters_store.errors import CorruptVersion
 from adapters_store.name_document import NameDocument, StoredVersion
 from adapters_store.names import AdapterName
 from adapters_store.store import AdapterStore
@@ -98,12 +99,18 @@ def collect(store: AdapterStore, rules: CollectionRules, *, dry: bool = True) ->
 
 def _unused(document: NameDocument, rules: CollectionRules) -> Iterator[StoredVersion]:
     """The versions of a name that only a lease can keep."""
-    reached = document.within_reach(rules.depth)
+    reached, since = document.within_reach(rules.depth), document.unused_since()
     for version in document.versions:
-        if version.collected is None and version.digest not in reached:
-            since = document.without_alias_since(version)
-            if _is_past(clock.seconds_of(since), rules):
-                yield version
+        is_needed = version.collected is not None or version.digest in reached
+        if not is_needed and _is_past(_seconds_of(document, since[version.digest]), rules):
+            yield version
+
+
+def _seconds_of(document: NameDocument, moment: str) -> float:
+    try:
+        return clock.seconds_of(moment)
+    except ValueError as error:
+        raise CorruptVersion(f"the document of {document.name!r} has {moment[:40]!r} for a time: restore it") from error
 
 
 def _is_past(moment: float, rules: CollectionRules) -> bool:

@@ -116,13 +116,19 @@ class NameDocument(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             reached.update(move.digest for move in (moves[-depth:] if depth else ()) if self.is_live(move.digest))
         return reached
 
-    def without_alias_since(self, version: StoredVersion) -> str:
-        """When a version that no alias points to lost its last alias, was retired, or was published: the latest."""
-        since = [version.unaliased or version.created, version.retired or version.created]
+    def unused_since(self) -> dict[str, str]:
+        """Of every version, when it last lost an alias, was retired or was published: the latest.
+
+        That of a version which an alias points to means nothing.
+        """
+        since = {
+            version.digest: max(version.created, version.unaliased or "", version.retired or "")
+            for version in self.versions
+        }
         for moves in self.aliases.values():
-            pairs = itertools.pairwise(moves)
-            since += [after.moved for before, after in pairs if before.digest == version.digest]
-        return max(since)
+            for before, after in itertools.pairwise(moves):
+                since[before.digest] = max(since[before.digest], after.moved)
+        return since
 
     def with_version(self, version: StoredVersion) -> "NameDocument":
         """The document with one more version; of one that it has, what is known is renewed and the time kept.

@@ -1,6 +1,7 @@
 """What a collection takes and what it leaves."""
 
 import os
+import re
 import time
 from pathlib import Path
 
@@ -155,5 +156,14 @@ def test_what_cannot_be_read_may_need_anything_so_nothing_goes(
     whole = document.read_bytes()
     document.write_bytes(whole[:50])
     with pytest.raises(CorruptVersion):
+        collect(store, NOW, dry=False)
+    assert on_disk(store) == set(digests)
+
+
+def test_a_time_that_is_none_stops_a_collection(store: AdapterStore, digests: list[str]) -> None:
+    (document,) = store.names.path.glob("*.json")
+    times = re.sub(rb'"20[0-9-]{8}T[^"]*"', b'"once"', document.read_bytes())
+    document.write_bytes(times)
+    with pytest.raises(CorruptVersion, match="'once' for a time"):
         collect(store, NOW, dry=False)
     assert on_disk(store) == set(digests)

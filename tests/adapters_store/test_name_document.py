@@ -87,6 +87,21 @@ def test_the_writes_of_one_name_differ_in_size(revision: int, later: int) -> Non
     assert len(sizes) == 2
 
 
+def test_a_version_is_unused_since_its_last_alias_left_it() -> None:
+    a, b, c, _ = DIGESTS
+    moves = [(a, "t1"), (b, "t2"), (a, "t3"), (c, "t4")]
+    name = document()
+    for digest, moved in moves:
+        name = name.with_move("prod", StoredMove(digest=digest, moved=moved, reason="promote"))
+    since = name.unused_since()
+    assert (since[a], since[b]) == ("t4", "t3")
+    name = name.without_alias("prod", "t5")
+    assert name.unused_since()[c] == "t5"
+    retired = name.version(a)
+    assert retired is not None
+    assert name.with_changed(msgspec.structs.replace(retired, retired="t6")).unused_since()[a] == "t6"
+
+
 def changed(**fields: Any) -> bytes:
     plain = msgspec.json.decode(encode_document(document(DIGESTS[0])))
     return msgspec.json.encode({**plain, **fields})

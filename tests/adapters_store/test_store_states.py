@@ -234,6 +234,18 @@ class StoreMachine(RuleBasedStateMachine):
             self.state[of][one] = "collected"
 
     @rule(number=workers)
+    def race_to_collect(self, number: int) -> None:
+        """Two collect at once: no version is taken twice."""
+        racers = [self.pool.processes[number], self.pool.processes[(number + 1) % WORKERS]]
+        for racer in racers:
+            racer.tell("collect", depth=0)
+        taken = [(name, digest) for racer in racers for name, digest in racer.answer()]
+        assert len(taken) == len(set(taken))
+        for name, digest in taken:
+            assert digest not in self.aliases(name).values()
+            self.state[name][digest] = "collected"
+
+    @rule(number=workers)
     def give_up(self, number: int) -> None:
         self.ask(number, "give_up")
         self.leased[number].clear()
