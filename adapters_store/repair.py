@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from adapters_store.atomic_file import read_limited, replace_file
 from adapters_store.disk_space import tells_full_disk
 from adapters_store.errors import CorruptVersion, InvalidName
 from adapters_store.file_operations import make_durable_directories, remove_tree
-from adapters_store.name_directory import DOCUMENT_FILE, file_name_of
+from adapters_store.name_directory import DOCUMENT_FILE, MAX_DOCUMENT_BYTES, file_name_of
 from adapters_store.name_document import NameDocument, StoredVersion
 from adapters_store.names import parse_adapter_name
 from adapters_store.store import AdapterStore
@@ -53,9 +54,24 @@ def _mend(store: AdapterStore, finding: Finding, unreferenced: set[Path]) -> str
     return None if mending is None else mending(store, finding.path)
 
 
-def _quarantine(store: AdapterStore, path: Path) -> str | None:
+def _place_in_quarantine(store: AdapterStore, path: Path) -> Path:
     make_durable_directories(store.root, (QUARANTINE,), store.files)
-    place = Path(QUARANTINE) / f"{'-'.join(path.parts)}.{secrets.token_hex(4)}"
+    return Path(QUARANTINE) / f"{'-'.join(path.parts)}.{secrets.token_hex(4)}"
+
+
+def _copy_to_quarantine(store: AdapterStore, path: Path) -> str:
+    """Keep a file that is about to be replaced where it is, so that at no moment there is none."""
+    place = _place_in_quarantine(store, path)
+    try:
+        content = read_limited(store.root / path, MAX_DOCUMENT_BYTES)
+    except (ValueError, OSError):  # a link, a folder, or larger than any document
+        return _quarantine(store, path)
+    replace_file(store.root / place, content, store.files)
+    return f"copied to {place}"
+
+
+def _quarantine(store: AdapterStore, path: Path) -> str:
+    place = _place_in_quarantine(store, path)
     try:
         store.files.rename(store.root / path, store.root / place)
     except FileNotFoundError:
@@ -89,7 +105,7 @@ def _rewrite_record(store: AdapterStore, path: Path) -> str | None:
     return "written anew"
 
 
-def _rebuild_document(store: AdapterStore, path: Path) -> str | None:
+def _rebuild_document(store: AdapterStore, path: Path) -> str:
     """Give a name its versions back, from the records beside their files. Where aliases pointed nobody knows."""
     found = list(_records_of(store, path.name))
     if not found:
@@ -100,13 +116,13 @@ def _rebuild_document(store: AdapterStore, path: Path) -> str | None:
         with suppress(CorruptVersion):
             store.names.read(adapter)
             return "it is whole again"
-        moved = _quarantine(store, path)
+        copied = _copy_to_quarantine(store, path)
         stored = tuple(
             StoredVersion(digest=record.digest, created=record.created, metadata=record.metadata)
             for record in sorted((record for _, record in found), key=lambda record: record.created)
         )
         store.names.write(NameDocument(name=name, versions=stored, revision=int(time.time())))
-    return f"{moved}; {name!r} has its {len(stored)} versions again, and no alias: promote one"
+    return f"{copied}; {name!r} has its {len(stored)} versions again, and no alias: promote one"
 
 
 def _records_of(store: AdapterStore, file_name: str) -> Iterator[tuple[str, VersionRecord]]:
@@ -121,7 +137,7 @@ def _records_of(store: AdapterStore, file_name: str) -> Iterator[tuple[str, Vers
                     yield names[0], record
 
 
-def _document_or_quarantine(store: AdapterStore, path: Path) -> str | None:
+def _document_or_quarantine(store: AdapterStore, path: Path) -> str:
     return _rebuild_document(store, path) if DOCUMENT_FILE.fullmatch(path.name) else _quarantine(store, path)
 
 

@@ -73,10 +73,10 @@ def verify(store: AdapterStore, *, progress: Progress | None = None) -> Verifica
     """
     digests = [digest for shard in store.versions.shards() for digest in store.versions.digests(shard)]
     findings = [*_base(store), *_names(store), *_leases(store), *_tree(store)]
-    size = 0
+    size, named = 0, _named(store)
     for done, digest in enumerate(digests):
         size += _bytes_of(store.versions.path_of(digest))
-        findings += _version(store, digest)
+        findings += _version(store, digest, is_named=digest in named)
         if progress is not None:
             progress(done + 1, len(digests))
     findings += _references(store, digests)
@@ -143,7 +143,13 @@ def _tree(store: AdapterStore) -> Iterator[Finding]:
             yield Finding("left-over", path.relative_to(store.root), "a version in preparation, given up")
 
 
-def _version(store: AdapterStore, digest: str) -> Iterator[Finding]:
+def _named(store: AdapterStore) -> set[str]:
+    """What some name has."""
+    documents = store.names.read_all()
+    return {one.digest for document in documents for one in document.versions if one.collected is None}
+
+
+def _version(store: AdapterStore, digest: str, *, is_named: bool) -> Iterator[Finding]:
     directory = store.versions.path_of(digest)
     relative = directory.relative_to(store.root)
     if directory.is_symlink() or not directory.is_dir():
@@ -164,7 +170,7 @@ def _version(store: AdapterStore, digest: str) -> Iterator[Finding]:
     try:
         read_version_record(directory)
     except ValueError as error:
-        if directory.is_dir():
+        if is_named and directory.is_dir():  # nobody misses the record of a version that no name has
             yield Finding("record", relative / RECORD_FILE, f"it is not this version's record ({error})")
 
 

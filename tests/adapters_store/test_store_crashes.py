@@ -17,6 +17,7 @@ from adapters_store.errors import StoreFull
 from adapters_store.file_operations import OS_FILES, FileOperations
 from adapters_store.lease import Lease
 from adapters_store.names import AdapterRef, parse_adapter_name
+from adapters_store.repair import repair
 from adapters_store.store import AdapterStore
 from adapters_store.verification import verify
 from adapters_store.version_notes import VersionNotes
@@ -173,3 +174,38 @@ def test_a_disk_that_fills_up_anywhere_leaves_the_store_whole(trial: Trial, stay
         number += 1
     assert number > 0
     trial.check(store, is_done=True)
+
+
+def test_a_repair_cut_off_anywhere_is_finished_by_the_next(before: tuple[Path, list[str]], tmp_path: Path) -> None:
+    root, damaged = before[0], tmp_path / "damaged"
+    shutil.copytree(root, damaged)
+    store = AdapterStore(damaged)
+    versions = {str(entry.name): {v.digest for v in store.get(entry.name).versions} for entry in store.list()}
+    for document in (damaged / "names").glob("*.json"):
+        document.write_bytes(document.read_bytes()[:80])
+    (damaged / "names" / "stray").write_text("x")
+    (store.versions.path_of(before[1][1]) / "version.json").write_text("")
+    chance = random.Random(0)
+    number = 0
+    is_cut = True
+    while is_cut:
+        trial = tmp_path / "trial"
+        shutil.copytree(damaged, trial)
+        disk = LossyDisk(trial, number)
+        try:
+            mended = AdapterStore(trial, files=disk)
+            repair(mended, verify(mended).findings)
+            is_cut = False
+        except Cut:
+            number += 1
+        for image in disk.images(tmp_path / "images", chance, random_images=1):
+            survivor = AdapterStore(image)
+            repair(survivor, verify(survivor).findings)
+            assert verify(survivor).is_whole
+            # A version whose own record is torn as well comes back only by publishing it again.
+            for name, digests in versions.items():
+                found = {v.digest for v in survivor.get(parse_adapter_name(name)).versions}
+                assert found >= digests - {before[1][1]}
+        shutil.rmtree(tmp_path / "images")
+        shutil.rmtree(trial)
+    assert number > 10
