@@ -345,7 +345,7 @@ def run_machine(examples: int, steps: int) -> None:
 
 @pytest.mark.usefixtures("pool")
 def test_three_processes_hold_the_invariants() -> None:
-    run_machine(examples=8, steps=25)
+    run_machine(examples=6, steps=20)
 
 
 @pytest.mark.soak
