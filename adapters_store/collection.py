@@ -83,7 +83,7 @@ def collect(store: AdapterStore, rules: CollectionRules, *, dry: bool = True) ->
     if not dry:
         going = {name: _mark(store, documents[name].adapter_name, rules) for name, digests in going.items() if digests}
     files = [digest for digest in _orphans(store, documents.values(), going, rules) if digest not in leased]
-    size = sum(_bytes_of(store.versions.path_of(digest)) for digest in files)
+    sizes = {digest: _bytes_of(store.versions.path_of(digest)) for digest in files}
     if not dry:
         files = list(_remove(store, files))
         store.leases.sweep(_LAPSED_SECONDS)
@@ -92,7 +92,7 @@ def collect(store: AdapterStore, rules: CollectionRules, *, dry: bool = True) ->
         dry=dry,
         versions=tuple(CollectedVersion(*one) for one in lost),
         removed=tuple(files),
-        bytes=size,
+        bytes=sum(sizes[digest] for digest in files),
         leased=sum(version.digest in leased for of_name in unused.values() for version in of_name),
     )
 

@@ -184,7 +184,7 @@ def _references(store: AdapterStore, digests: list[str]) -> Iterator[Finding]:
             named.add(version.digest)
             directory = store.versions.path_of(version.digest)
             if not os.path.lexists(directory) and _is_still_named(store, document.name, version.digest):
-                reason = f"{document.name!r} has this version, and its files are gone: publish it again, or retire it"
+                reason = f"{document.name!r} has this version, and its files are gone: publish it again"
                 yield Finding("missing", directory.relative_to(store.root), reason)
     for digest in digests:
         directory = store.versions.path_of(digest)
