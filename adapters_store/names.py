@@ -1,12 +1,14 @@
 """The grammar of model names, and its one parser.
 
+    request = task | model
+    task    = "task:" name
     model   = [ base ":" ] adapter *( "+" adapter )
     adapter = [ tenant "/" ] name [ "@" alias | "@sha256:" 64 hex digits ]
 
 `tenant`, `name` and `alias` are slugs: ASCII letters, digits, `.`, `_` and `-`, a letter or digit first, at
 most 96 characters. So no part of a name can be a path, an option or an empty string. `base` before the first
 colon is either the word `base` or the served base's own id (which may hold `/` and `.`); this module keeps it
-as text, and its caller compares it. The adapter name `base` is the bare model. `task:` is reserved for routes.
+as text, and its caller compares it. The adapter name `base` is the bare model. A task is a route to adapters.
 
 The values check themselves: one that exists is valid, and `str()` of it parses back to an equal one.
 """
@@ -23,6 +25,7 @@ MAX_SLUG_CHARS: Final = 96
 MAX_MODEL_NAME_CHARS: Final = 512
 LATEST: Final = "latest"
 BASE_NAME: Final = "base"
+TASK_PREFIX: Final = "task:"
 RESERVED_NAMES: Final = frozenset({BASE_NAME, "task"})
 
 _SLUG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -108,8 +111,7 @@ class ModelName:
     def __post_init__(self) -> None:
         if self.base == "task":
             raise InvalidName(
-                "`task:` is reserved for task routes, which this server does not serve: name the adapter itself, "
-                f"as {GRAMMAR}"
+                f"`task:` names a task route, and here an adapter is wanted: name the adapter itself, as {GRAMMAR}"
             )
         if self.base is not None and not _BASE_ID.fullmatch(self.base):
             raise _invalid("base", self.base, "must be `base` or the id of the served base")
@@ -121,6 +123,34 @@ class ModelName:
     def __str__(self) -> str:
         parts = "+".join(str(part) for part in self.parts)
         return parts if self.base is None else f"{self.base}:{parts}"
+
+
+@dataclass(frozen=True, slots=True)
+class TaskName:
+    """What a task route is called: one slug, with `task:` before it where a model could stand.
+
+    Raises:
+        InvalidName: the name is not a slug.
+    """
+
+    name: str
+
+    def __post_init__(self) -> None:
+        check_slug(self.name, "task")
+
+    def __str__(self) -> str:
+        return f"{TASK_PREFIX}{self.name}"
+
+
+def parse_requested_name(text: str) -> ModelName | TaskName:
+    """Parse what a request's `model` field may hold.
+
+    Raises:
+        InvalidName: the text is outside the grammar; the message quotes the offending part.
+    """
+    if text.startswith(TASK_PREFIX):
+        return TaskName(text.removeprefix(TASK_PREFIX))
+    return parse_model_name(text)
 
 
 def parse_model_name(text: str) -> ModelName:

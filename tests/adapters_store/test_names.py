@@ -12,9 +12,11 @@ from adapters_store.names import (
     AdapterName,
     AdapterRef,
     ModelName,
+    TaskName,
     parse_adapter_name,
     parse_adapter_ref,
     parse_model_name,
+    parse_requested_name,
 )
 
 HEX = "0123456789abcdef" * 4
@@ -115,7 +117,7 @@ def test_what_the_grammar_lacks_is_refused_with_the_part_and_the_grammar(text: s
 
 
 def test_a_task_route_is_refused_as_such() -> None:
-    with pytest.raises(InvalidName, match="task routes"):
+    with pytest.raises(InvalidName, match="names a task route"):
         parse_model_name("task:summarise")
 
 
@@ -172,3 +174,24 @@ def test_any_text_parses_or_is_refused_and_never_holds_a_path(text: str) -> None
         for slug in (part.name.tenant or "a", part.name.name, part.alias or "a"):
             assert "/" not in slug
             assert slug[0] not in ".-"
+
+
+def test_a_request_may_name_a_task_or_a_model() -> None:
+    assert parse_requested_name("task:summarise") == TaskName("summarise")
+    assert str(TaskName("summarise")) == "task:summarise"
+    assert parse_requested_name("acme/support@prod") == parse_model_name("acme/support@prod")
+
+
+@pytest.mark.parametrize("text", ["task:", "task:a/b", "task:../x", "task:a@prod", "task:a b", "task:" + "x" * 97])
+def test_a_task_is_one_slug(text: str) -> None:
+    with pytest.raises(InvalidName, match="task"):
+        parse_requested_name(text)
+
+
+@given(st.text(max_size=40))
+def test_whatever_a_request_names_is_parsed_or_refused(text: str) -> None:
+    try:
+        parsed = parse_requested_name(text)
+    except InvalidName:
+        return
+    assert parse_requested_name(str(parsed)) == parsed
