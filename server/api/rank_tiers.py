@@ -60,9 +60,9 @@ def choose_tier(
     own = {tier.digest for tier in tiers if tier.digest is not None}
     filled = tuple(demand.filled_beside(own, tier.size_bytes) for tier in tiers)
     others_wait = bool(demand.waiting - {tier.name for tier in tiers})
-    may_step_up = before is None or now - before.since >= pressure.hold_seconds
+    may_step_up = before is not None and now - before.since >= pressure.hold_seconds
     last = len(tiers) - 1
-    current = last if before is None else min(before.tier, last)
+    current = 0 if before is None else min(before.tier, last)
     chosen = last
     for tier in range(last):
         if tier < current:
