@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from fastapi import FastAPI
 
 from adapters_store import AdapterStore
+from adapters_store.task_directory import TaskDirectory
 from server.api.boundary import Boundary
 from server.api.context import Context, ServedModel
 from server.api.errors import install_error_handlers
@@ -40,7 +41,8 @@ def create_app(
     metrics = Metrics(engine, adapter_labels=settings.metrics_adapter_labels)
     engine.observe(metrics.engine.observe)
     lease = StoreLease(store, lambda: _resident_digests(metrics))
-    context = Context(settings=settings, engine=engine, store=store, lease=lease, metrics=metrics)
+    tasks = TaskDirectory.of_store(store.root)
+    context = Context(settings=settings, engine=engine, store=store, lease=lease, tasks=tasks, metrics=metrics)
 
     def give_up(error: SwitchyardError) -> None:
         context.failure = error
@@ -87,7 +89,7 @@ async def _run_engine(context: Context, give_up: Callable[[SwitchyardError], Non
     try:
         await asyncio.gather(context.engine.start(), asyncio.to_thread(import_tokenizer_classes))
         model = await asyncio.to_thread(
-            ServedModel.load, context.settings, context.engine.info, context.store, context.lease
+            ServedModel.load, context.settings, context.engine.info, context.store, context.lease, context.tasks, context.metrics
         )
         await asyncio.to_thread(context.store.describe_base, model.description)
     except SwitchyardError as error:

@@ -12,6 +12,8 @@ from typing import Annotated, ParamSpec, TypeVar
 from fastapi import Depends, Request
 
 from adapters_store import AdapterStore, BaseDescription
+from adapters_store.task_directory import TaskDirectory
+from server.api.adapter_demand import AdapterDemand
 from server.api.admission import Admission
 from server.api.metrics import Metrics
 from server.api.model_names import ModelNames
@@ -50,7 +52,9 @@ class ServedModel:
     ready_at: float
 
     @classmethod
-    def load(cls, settings: Settings, info: ModelInfo, store: AdapterStore, lease: StoreLease) -> "ServedModel":
+    def load(
+        cls, settings: Settings, info: ModelInfo, store: AdapterStore, lease: StoreLease, tasks: TaskDirectory, metrics: Metrics
+    ) -> "ServedModel":
         """Read the base's tokenizer; takes seconds.
 
         Raises:
@@ -66,7 +70,14 @@ class ServedModel:
             tokenization=tokenization,
             admission=Admission(info.max_rows + settings.max_queue),
             names=names,
-            router=Router(names),
+            router=Router(
+                names,
+                store=store,
+                tasks=tasks,
+                demand=AdapterDemand(lambda: metrics.engine.state),
+                metrics=metrics.tasks,
+                adapter_budget_bytes=info.adapter_budget_bytes,
+            ),
             promptings=Promptings(tokenization),
             ready_at=time.time(),
         )
@@ -84,6 +95,7 @@ class Context:
     engine: Engine
     store: AdapterStore
     lease: StoreLease
+    tasks: TaskDirectory
     metrics: Metrics
     model: ServedModel | None = None
     failure: SwitchyardError | None = None

@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from server.api.adapter_labels import AdapterLabels
 from server.api.engine_metrics import EngineMetrics
 from server.api.request_metrics import RequestMetrics
+from server.api.task_metrics import TaskMetrics
 from server.api.vllm_metrics import VllmCollector, VllmView
 from server.engine.interface import Engine
 from server.engine.messages import ModelInfo
@@ -44,15 +45,16 @@ class _WithoutCreationTimes(Collector):
 
 
 class Metrics:
-    """`requests` and `engine` are fed by the routes and by the engine's reports.
+    """`requests` and `tasks` are fed by the routes, `engine` by the engine's reports.
 
-    At most `adapter_labels` adapters get a label of their own.
+    At most `adapter_labels` adapters, and as many tasks, get a label of their own.
     """
 
     def __init__(self, engine: Engine, *, adapter_labels: int) -> None:
         self.registry = CollectorRegistry()
         labels = AdapterLabels(adapter_labels)
         self.requests = RequestMetrics(self.registry, labels)
+        self.tasks = TaskMetrics(self.registry, adapter_labels)
         self.engine = EngineMetrics(self.registry, engine)
         self._model_name = ""
         self._max_adapters = 0
