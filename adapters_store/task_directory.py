@@ -48,6 +48,19 @@ class _FileState:
         return cls(stat.st_mtime_ns, stat.st_ino, stat.st_size)
 
 
+@dataclass(frozen=True, slots=True)
+class TaskChange:
+    """A task that was set. `before` is None where it is new, and `after` itself where nothing was to change."""
+
+    before: TaskDocument | None
+    after: TaskDocument
+
+    @property
+    def created(self) -> bool:
+        """Whether the task is new."""
+        return self.before is None
+
+
 class TaskDirectory:
     """Reads and changes task routes; parsed ones are kept until their file changes.
 
@@ -94,7 +107,7 @@ class TaskDirectory:
         return sorted(documents, key=lambda document: document.name)
 
     @tells_full_disk
-    def set(self, name: TaskName, rule: TaskRule, *, expect: int | None = None) -> TaskDocument:
+    def set(self, name: TaskName, rule: TaskRule, *, expect: int | None = None) -> TaskChange:
         """Put a rule in force. Nothing is recorded where it is in force already.
 
         `expect` is the revision that the caller believes to be in force; 0 says that there is no such task.
@@ -111,11 +124,11 @@ class TaskDirectory:
             if before is None:
                 after = new_document(name, rule, _now())
             elif before.rule == rule:
-                return before
+                return TaskChange(before, before)
             else:
                 after = before.with_rule(rule, _now())
             self._write(after)
-        return after
+        return TaskChange(before, after)
 
     @tells_full_disk
     def rollback(self, name: TaskName, *, to: int | None = None, expect: int | None = None) -> TaskDocument:

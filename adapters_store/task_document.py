@@ -1,5 +1,6 @@
 """What the store keeps for one task route: its rule, and the rules that it had before."""
 
+from datetime import datetime
 from typing import Final, Literal
 
 import msgspec
@@ -87,6 +88,7 @@ def decode_document(text: bytes) -> TaskDocument:
     """
     document = msgspec.json.decode(text, type=TaskDocument)
     _ = document.task_name
+    datetime.fromisoformat(document.created)
     if not document.revisions:
         raise ValueError("there is no revision")
     first = document.revisions[0].number

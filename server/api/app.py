@@ -14,7 +14,7 @@ from server.api.context import Context, ServedModel
 from server.api.errors import install_error_handlers
 from server.api.metrics import Metrics
 from server.api.release import release
-from server.api.routes import adapters, generation, models, operations
+from server.api.routes import adapters, generation, models, operations, tasks
 from server.api.store_lease import StoreLease
 from server.api.tokenization import import_tokenizer_classes
 from server.config import Settings
@@ -40,9 +40,14 @@ def create_app(
     """
     metrics = Metrics(engine, adapter_labels=settings.metrics_adapter_labels)
     engine.observe(metrics.engine.observe)
-    lease = StoreLease(store, lambda: _resident_digests(metrics))
-    tasks = TaskDirectory.of_store(store.root)
-    context = Context(settings=settings, engine=engine, store=store, lease=lease, tasks=tasks, metrics=metrics)
+    context = Context(
+        settings=settings,
+        engine=engine,
+        store=store,
+        lease=StoreLease(store, lambda: _resident_digests(metrics)),
+        tasks=TaskDirectory.of_store(store.root),
+        metrics=metrics,
+    )
 
     def give_up(error: SwitchyardError) -> None:
         context.failure = error
@@ -71,7 +76,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.context = context
-    for routes in (generation, models, adapters, operations):
+    for routes in (generation, models, adapters, tasks, operations):
         app.include_router(routes.router)
     install_error_handlers(app)
     app.add_middleware(Boundary, settings=settings, metrics=metrics.requests)

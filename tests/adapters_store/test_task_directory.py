@@ -69,7 +69,9 @@ def test_an_unknown_task_suggests_what_was_meant(tasks: TaskDirectory) -> None:
 
 def test_the_rule_in_force_is_not_recorded_again(tasks: TaskDirectory) -> None:
     first = tasks.set(SUMMARISE, rule("a"))
-    assert tasks.set(SUMMARISE, rule("a")) == first
+    again = tasks.set(SUMMARISE, rule("a"))
+    assert (first.created, again.created) == (True, False)
+    assert again.before == again.after == first.after == tasks.get(SUMMARISE)
 
 
 def test_a_rollback_restores_and_is_recorded(tasks: TaskDirectory) -> None:
@@ -89,7 +91,7 @@ def test_a_deleted_task_is_gone(tasks: TaskDirectory) -> None:
         tasks.get(SUMMARISE)
     with pytest.raises(UnknownTask):
         tasks.delete(SUMMARISE)
-    assert tasks.set(SUMMARISE, rule("b")).current.number == 1
+    assert tasks.set(SUMMARISE, rule("b")).after.current.number == 1
 
 
 def test_of_two_changes_from_one_revision_the_second_is_told(tasks: TaskDirectory) -> None:
@@ -167,7 +169,7 @@ def test_a_torn_file_is_named_relative_to_the_store_and_hides_no_other(
         assert [document.name for document in tasks.list()] == ["translate"]
     assert path.name in caplog.text
     path.unlink()
-    assert tasks.set(SUMMARISE, rule("b")).rule == rule("b")
+    assert tasks.set(SUMMARISE, rule("b")).after.rule == rule("b")
 
 
 def test_the_file_of_one_task_is_not_taken_for_another(tasks: TaskDirectory, tmp_path: Path) -> None:

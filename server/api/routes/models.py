@@ -1,4 +1,4 @@
-"""`/v1/models`: the base and every adapter, as OpenAI's clients list them."""
+"""`/v1/models`: the base, every adapter and every task, as OpenAI's clients list them."""
 
 import asyncio
 from datetime import datetime
@@ -7,7 +7,8 @@ from typing import Any
 from fastapi import APIRouter, Response
 
 from adapters_store import Version
-from adapters_store.names import LATEST
+from adapters_store.names import LATEST, TASK_PREFIX, TaskName
+from adapters_store.task_document import TaskDocument
 from server.api.context import RequestContext, ServedModel
 from server.api.json_response import json_response
 
@@ -16,9 +17,10 @@ router = APIRouter(tags=["models"])
 
 @router.get("/v1/models")
 async def list_models(context: RequestContext) -> Response:
-    """Cards of the base and of every adapter's latest version."""
+    """Cards of the base, of every adapter's latest version, and of every task."""
     model = context.served_model()
     entries = await asyncio.to_thread(context.store.list)
+    tasks = await asyncio.to_thread(context.tasks.list)
     cards = [_base_card(model, model.name)]
     for entry in entries:
         if not entry.versions:  # all were retired
@@ -26,13 +28,17 @@ async def list_models(context: RequestContext) -> Response:
         digest = entry.aliases.get(LATEST)
         version = next((version for version in entry.versions if version.digest == digest), entry.versions[-1])
         cards.append(_adapter_card(model, str(entry.name), version))
+    cards += [_task_card(model, task) for task in tasks]
     return json_response({"object": "list", "data": cards})
 
 
 @router.get("/v1/models/{name:path}")
 async def show_model(name: str, context: RequestContext) -> Response:
-    """The card of whatever `model` may be in a request: the base, an adapter, an alias or a digest of one."""
+    """The card of whatever `model` may be in a request: the base, an adapter, an alias or a digest of one, a task."""
     model = context.served_model()
+    if name.startswith(TASK_PREFIX):
+        task = await asyncio.to_thread(context.tasks.get, TaskName(name.removeprefix(TASK_PREFIX)))
+        return json_response(_task_card(model, task))
     target = await model.names.resolve(name)
     card = _base_card(model, name) if target.version is None else _adapter_card(model, name, target.version)
     return json_response(card)
@@ -61,5 +67,19 @@ def _adapter_card(model: ServedModel, name: str, version: Version) -> dict[str, 
         "root": f"{version.name}@{version.digest}",
         "parent": model.name,
         "digest": version.digest,
+        "max_model_len": model.info.max_model_len,
+    }
+
+
+def _task_card(model: ServedModel, task: TaskDocument) -> dict[str, Any]:
+    """A task has no digest of its own: its rule says, request by request, which adapter answers."""
+    return {
+        "id": str(task.task_name),
+        "object": "model",
+        "created": int(datetime.fromisoformat(task.created).timestamp()),
+        "owned_by": "switchyard",
+        "root": str(task.task_name),
+        "parent": model.name,
+        "digest": None,
         "max_model_len": model.info.max_model_len,
     }

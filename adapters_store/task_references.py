@@ -1,0 +1,33 @@
+"""Whether the adapters that a rule names are in the store."""
+
+from collections.abc import Iterator
+
+from adapters_store.errors import InvalidTask, StoreError
+from adapters_store.names import parse_adapter_ref
+from adapters_store.store import AdapterStore
+from adapters_store.task_rule import TaskRule
+
+
+def check_references(rule: TaskRule, store: AdapterStore) -> None:
+    """Raises InvalidTask where the store lacks an adapter, alias or version; `param` is the path of the field."""
+    for path, problem in _missing(rule, store):
+        raise InvalidTask(
+            f"{path}: {problem}; publish it, or set the task with allow_unpublished to have it skipped until then",
+            param=path,
+        )
+
+
+def missing_references(rule: TaskRule, store: AdapterStore) -> tuple[str, ...]:
+    """What the store lacks of a rule, a sentence each."""
+    return tuple(f"{path}: {problem}" for path, problem in _missing(rule, store))
+
+
+def _missing(rule: TaskRule, store: AdapterStore) -> Iterator[tuple[str, str]]:
+    for path, ref in rule.refs():
+        parsed = parse_adapter_ref(ref)
+        if parsed.is_base:
+            continue
+        try:
+            store.resolve(parsed)
+        except StoreError as error:
+            yield path, error.message
