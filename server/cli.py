@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from server.commands import adapters
+from server.commands import adapters, tasks
 from server.commands.output import Output
 from server.commands.setting_flags import settings_from, with_setting_flags
 from server.config import Settings
@@ -22,6 +22,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.add_typer(adapters.app, name="adapters")
+app.add_typer(tasks.app, name="tasks")
 
 Json = Annotated[bool, typer.Option("--json", help="Write results as JSON.")]
 

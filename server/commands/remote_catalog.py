@@ -16,10 +16,8 @@ from adapters_store.adapter_files import ADAPTER_FILES
 from adapters_store.names import AdapterName, AdapterRef
 from adapters_store.source_directory import check_source, open_source_file
 from adapters_store.version_notes import VersionNotes
-from server.commands.failure import CommandFailed
+from server.commands.server_connection import ServerConnection
 
-# A server checks an upload before it answers: large adapters take their time.
-_TIMEOUT = httpx.Timeout(30.0, read=600.0, write=600.0)
 _PAGE = 500
 
 
@@ -43,12 +41,7 @@ class RemoteCatalog:
     def __init__(
         self, url: str, key: str | None, stderr: Console, transport: httpx.BaseTransport | None = None
     ) -> None:
-        headers = {"authorization": f"Bearer {key}"} if key else {}
-        try:
-            self._client = httpx.Client(base_url=url, headers=headers, timeout=_TIMEOUT, transport=transport)
-        except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
-            raise CommandFailed(f"--url {url!r} is not a URL: {error}") from None
-        self._url = url
+        self._call = ServerConnection(url, key, transport).call
         self._stderr = stderr
 
     def push(
@@ -111,23 +104,6 @@ class RemoteCatalog:
         columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TransferSpeedColumn())
         return Progress(*columns, console=self._stderr, transient=True, disable=not self._stderr.is_terminal)
 
-    def _call(self, method: str, path: str, **request: Any) -> dict[str, Any]:
-        try:
-            response = self._client.request(method, path, **request)
-        except httpx.TimeoutException:
-            raise CommandFailed(f"{self._url} did not answer in time") from None
-        except (httpx.TransportError, httpx.UnsupportedProtocol) as error:
-            raise CommandFailed(f"{self._url} cannot be reached: {error}") from None
-        try:
-            body = response.json()
-        except ValueError:
-            raise CommandFailed(f"{self._url} answered {response.status_code} and no JSON: is it Switchyard?") from None
-        if response.is_success and isinstance(body, dict):
-            return body
-        if response.status_code == httpx.codes.UNAUTHORIZED:
-            raise CommandFailed(f"{self._url} wants a valid API key: set SWITCHYARD_API_KEY to the server's key")
-        raise CommandFailed(_error_message(body) or f"{self._url} answered {response.status_code}")
-
 
 def _selector(ref: AdapterRef) -> dict[str, str | None]:
     """How a body names a version."""
@@ -137,11 +113,3 @@ def _selector(ref: AdapterRef) -> dict[str, str | None]:
 def _size(path: Path) -> int:
     with open_source_file(path) as file:
         return file.seek(0, io.SEEK_END)
-
-
-def _error_message(body: object) -> str | None:
-    """The message of an error object in OpenAI's form."""
-    match body:
-        case {"error": {"message": str(message)}}:
-            return message
-    return None
