@@ -59,7 +59,7 @@ class TaskMetrics:
         )
         self._shadow_comparisons = Counter(
             "switchyard_shadow_comparisons",
-            "Shadows that ended with (same) or without (different) the very text of the answer.",
+            "Shadows whose text was that of the answer (same) or another (different), where chance played no part.",
             ["task", "adapter", "result"],
             registry=registry,
         )
@@ -81,12 +81,13 @@ class TaskMetrics:
         """A copy for a shadow has ended, or was dropped."""
         self._shadows.labels(*self._labels(task, adapter), outcome).inc()
 
-    def shadow_answered(self, task: str, adapter: str, seconds: float, tokens: int, *, same: bool) -> None:
-        """A shadow has its whole answer; `same` says that its text is that of the answer which the client got."""
+    def shadow_answered(self, task: str, adapter: str, seconds: float, tokens: int, *, same: bool | None) -> None:
+        """A shadow has its whole answer; `same` says whether its text is the client's, None where chance chose it."""
         labels = self._labels(task, adapter)
         self._shadow_seconds.labels(*labels).observe(seconds)
         self._shadow_tokens.labels(*labels).inc(tokens)
-        self._shadow_comparisons.labels(*labels, "same" if same else "different").inc()
+        if same is not None:
+            self._shadow_comparisons.labels(*labels, "same" if same else "different").inc()
 
     def _labels(self, task: str, adapter: str) -> tuple[str, str]:
         label = self._tasks.of(task)

@@ -1,0 +1,235 @@
+"""Shadow traffic: copies of answered requests, run on another adapter for the metrics alone.
+
+A copy never stands in the way of an answer:
+
+- It is made when the answer is complete, and waits in a short backlog until nobody waits for an answer. Then idle
+  rows are all there is to take.
+- The moment a request is accepted, before the engine hears of it, copies are cancelled. One waits again.
+- It runs only where its adapter fits the device beside those that are in use.
+
+So what an answer can lose to a copy is the rest of the one step that runs when it arrives. An operator whose device
+has rows to spare may let some copies run beside answers (`beside`).
+"""
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Final, Protocol
+
+from server.api.adapter_demand import AdapterDemand
+from server.api.admission import Admission
+from server.api.model_names import Target
+from server.api.task_metrics import ShadowOutcome, TaskMetrics
+from server.engine.interface import Engine, Generation
+from server.engine.messages import EngineState, Failed, Submit, Tokens
+from server.errors import SwitchyardError
+
+logger = logging.getLogger(__name__)
+
+MAX_BACKLOG: Final = 64
+MAX_AGE_SECONDS: Final = 60.0
+
+
+class CopyText(Protocol):
+    """Turns a copy's tokens into text, up to its stop strings."""
+
+    @property
+    def token_count(self) -> int: ...
+
+    @property
+    def stop(self) -> str | None:
+        """The stop string that has ended the text."""
+
+    def push(self, token_ids: list[int], scores: list[Any], *, last: bool = False) -> Any:
+        """Take more tokens; what they add has a `text`, and is None where nothing is certain yet."""
+
+
+@dataclass(frozen=True)
+class PreparedCopy:
+    """What the engine is asked, and what reads its tokens."""
+
+    command: Submit
+    text: CopyText
+
+
+@dataclass(frozen=True)
+class RequestCopy:
+    """A copy of one answered request of a task, for a shadow that its rule calls `name`.
+
+    `answer` is the text that the client got, None where two texts say nothing about each other, since chance chose
+    them. `prepare` writes the prompt as the shadow wants it.
+    """
+
+    task: str
+    name: str
+    target: Target
+    prepare: Callable[[], Awaitable[PreparedCopy]]
+    answer: str | None = None
+
+
+class _Run:
+    """A copy on its way: first prepared, then a generation."""
+
+    def __init__(self, copy: RequestCopy, offered: float, began: float) -> None:
+        self.copy = copy
+        self.offered = offered
+        self.began = began
+        self.generation: Generation | None = None
+        self.task: asyncio.Task[None] | None = None
+
+    def cancel(self) -> None:
+        """The engine hears of it before anything that is submitted from now on."""
+        if self.generation is not None:
+            self.generation.cancel()
+        if self.task is not None:
+            self.task.cancel()
+
+
+class Shadowing:
+    """Runs copies while there is room. Used from one event loop.
+
+    `rows` is how many the engine has, `beside` how many of them copies may take while answers are on their way.
+    `adjust` is to be called whenever a request has come or gone.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        admission: Admission,
+        demand: AdapterDemand,
+        metrics: TaskMetrics,
+        state: Callable[[], EngineState | None],
+        *,
+        rows: int,
+        beside: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._admission = admission
+        self._demand = demand
+        self._metrics = metrics
+        self._state = state
+        self._rows = rows
+        self._beside = beside
+        self._clock = clock
+        self._backlog: deque[tuple[RequestCopy, float]] = deque()
+        self._running: list[_Run] = []
+        self._closed = False
+
+    def offer(self, copy: RequestCopy) -> None:
+        """Run a copy as soon as there is room, or drop it when there is none for long."""
+        if self._closed:
+            return
+        self._backlog.append((copy, self._clock()))
+        while len(self._backlog) > MAX_BACKLOG:
+            self._drop(self._backlog.popleft()[0])
+        self.adjust()
+
+    def adjust(self) -> None:
+        """Make room for answers, the youngest copy first, or start copies that wait."""
+        if not self._backlog and not self._running:
+            return
+        spare = self._spare()
+        while len(self._running) > spare:
+            run = self._running.pop()
+            run.cancel()
+            self._backlog.appendleft((run.copy, run.offered))
+        while self._backlog and len(self._running) < spare:
+            copy, offered = self._backlog.popleft()
+            if self._clock() - offered > MAX_AGE_SECONDS or not self._fits(copy.target):
+                self._drop(copy)
+            else:
+                self._start(copy, offered)
+
+    async def close(self) -> None:
+        """Drop all copies, for good."""
+        self._closed = True
+        for copy, _ in self._backlog:
+            self._drop(copy)
+        self._backlog.clear()
+        running, self._running = self._running, []
+        for run in running:
+            run.cancel()
+            self._drop(run.copy)
+        await asyncio.gather(*(run.task for run in running if run.task is not None), return_exceptions=True)
+
+    def _spare(self) -> int:
+        """How many copies may run now."""
+        if self._closed:
+            return 0
+        if self._admission.inside == 0:
+            return self._rows
+        state = self._state()
+        if state is None or state.waiting:
+            return 0
+        return max(0, min(self._beside, self._rows - self._admission.inside))
+
+    def _fits(self, target: Target) -> bool:
+        """Whether the adapter has a place beside all that are in use, by the engine's last report."""
+        if target.digest is None:
+            return True
+        state = self._state()
+        if state is None:
+            return False
+        demand = self._demand.now(state.adapter_budget_bytes)
+        return demand.filled_beside({target.digest}, self._demand.size_of(target)) <= 1.0
+
+    def _start(self, copy: RequestCopy, offered: float) -> None:
+        run = _Run(copy, offered, self._clock())
+        self._running.append(run)
+        run.task = asyncio.create_task(self._follow(run))
+
+    async def _follow(self, run: _Run) -> None:
+        """Run a copy to its end. A cancelled one was taken out of `running` by whoever cancelled it."""
+        copy = run.copy
+        try:
+            prepared = await copy.prepare()
+            run.generation = self._engine.submit(prepared.command)
+            outcome, text = await _read(run.generation, prepared.text)
+        except SwitchyardError as error:
+            logger.debug("shadow %s of task %s failed: %s", copy.name, copy.task, error.message)
+            outcome = "failed"
+        except Exception:
+            logger.exception("shadow %s of task %s failed", copy.name, copy.task)
+            outcome = "failed"
+        if outcome != "failed":
+            seconds, tokens = self._clock() - run.began, prepared.text.token_count
+            same = None if copy.answer is None else text == copy.answer
+            self._metrics.shadow_answered(copy.task, copy.name, seconds, tokens, same=same)
+        self._end(run, outcome)
+
+    def _end(self, run: _Run, outcome: ShadowOutcome) -> None:
+        if run not in self._running:
+            return
+        self._running.remove(run)
+        self._metrics.shadow_ended(run.copy.task, run.copy.name, outcome)
+        self.adjust()
+
+    def _drop(self, copy: RequestCopy) -> None:
+        self._metrics.shadow_ended(copy.task, copy.name, "dropped")
+
+
+async def _read(generation: Generation, text: CopyText) -> tuple[ShadowOutcome, str]:
+    """Read a generation to its end, or to its stop string."""
+    parts: list[str] = []
+    try:
+        async for event in generation:
+            if not isinstance(event, Tokens):
+                if isinstance(event, Failed):
+                    break
+                continue
+            if event.finish_reason == "cancelled":
+                break
+            piece = text.push(event.token_ids, event.scores, last=event.finish_reason is not None)
+            if piece is not None:
+                parts.append(piece.text)
+            if text.stop is not None:
+                return "stop", "".join(parts)
+            if event.finish_reason is not None:
+                return event.finish_reason, "".join(parts)
+    finally:
+        generation.cancel()
+    return "failed", ""
