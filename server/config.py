@@ -109,6 +109,12 @@ class Settings(BaseSettings):
         16, description="Requests of one adapter that are admitted as one group."
     )
 
+    shadow_rows: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Rows that shadows of task routes may take while answers are on their way; with 0 they run only "
+        "when nobody waits for an answer.",
+    )
+
     # Operation
     engine_restart_limit: Annotated[int, Field(ge=0)] = Field(
         5, description="Engine restarts within ten minutes before the server gives up."

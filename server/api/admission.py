@@ -11,6 +11,10 @@ _LONGEST_RETRY = 60
 _NEWEST = 0.1
 
 
+def _nothing() -> None:
+    """Nobody watches."""
+
+
 class Place:
     """One accepted request, from its acceptance to its end. Leaving twice is leaving once."""
 
@@ -31,13 +35,14 @@ class Admission:
 
     `capacity` is both together. A refused client is told when its turn would be, if all that were refused
     since the last acceptance stood in line: places become free every (mean duration / requests inside)
-    seconds, by Little's law.
+    seconds, by Little's law. `watch` is called whenever `inside` has changed.
     """
 
     def __init__(self, capacity: int, clock: Callable[[], float] = monotonic) -> None:
         self.capacity = capacity
         self.clock = clock
         self.inside = 0
+        self.watch: Callable[[], None] = _nothing
         self._refused = 0
         self._mean_seconds = 0.0
 
@@ -65,11 +70,13 @@ class Admission:
             raise QueueFull(f"{taken} all that this server takes; try again later", retry_after=self._retry_after())
         self._refused = 0
         self.inside += count
+        self.watch()
         return [Place(self) for _ in range(count)]
 
     def left(self, seconds: float) -> None:
         """A request ended `seconds` after its acceptance."""
         self.inside -= 1
+        self.watch()
         self._mean_seconds += (seconds - self._mean_seconds) * (_NEWEST if self._mean_seconds else 1.0)
 
     def _retry_after(self) -> int:

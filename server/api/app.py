@@ -56,7 +56,7 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(_run_engine(context, give_up)), asyncio.create_task(lease.keep())]
+        tasks = [asyncio.create_task(_run_engine(context, give_up)), asyncio.create_task(context.lease.keep())]
         try:
             yield
         finally:
@@ -64,6 +64,8 @@ def create_app(
                 task.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await task
+            if context.model is not None:
+                await context.model.shadowing.close()
             await engine.stop()
             context.writes.shutdown(wait=False, cancel_futures=True)
 
@@ -93,9 +95,7 @@ async def _run_engine(context: Context, give_up: Callable[[SwitchyardError], Non
     """Start the engine, make its base known, and watch it for the rest of the server's life."""
     try:
         await asyncio.gather(context.engine.start(), asyncio.to_thread(import_tokenizer_classes))
-        model = await asyncio.to_thread(
-            ServedModel.load, context.settings, context.engine.info, context.store, context.lease, context.tasks, context.metrics
-        )
+        model = await asyncio.to_thread(ServedModel.load, context)
         await asyncio.to_thread(context.store.describe_base, model.description)
     except SwitchyardError as error:
         logger.error("the engine could not start: %s", error.message)

@@ -1,10 +1,9 @@
 """One choice of an answer, from its submission to its end."""
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
 
 from server.api.admission import Place
-from server.api.choice_text import ChoiceText
+from server.api.attempt import Attempt
 from server.api.failures import raise_failure
 from server.api.model_names import Target
 from server.api.origin import origin_of
@@ -12,17 +11,8 @@ from server.api.pieces import ChoiceEvent, Ending, Opening
 from server.api.request_metrics import RequestRecord
 from server.api.routing import Routing
 from server.engine.interface import Engine, Generation
-from server.engine.messages import Failed, PromptScores, Started, Submit, Tokens, TokenScore
+from server.engine.messages import Failed, PromptScores, Started, Tokens, TokenScore
 from server.errors import EngineFailed
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """What one target is asked, and how its tokens are read."""
-
-    target: Target
-    command: Submit
-    text: ChoiceText
 
 
 class Choice:
@@ -54,6 +44,7 @@ class Choice:
         self._passed: list[tuple[Target, Failed]] = []
         self._generation: Generation | None = None
         self._closed = False
+        self._said: list[str] = []
 
     @property
     def attempt(self) -> Attempt:
@@ -64,6 +55,16 @@ class Choice:
     def token_count(self) -> int:
         """Tokens generated so far."""
         return self.attempt.text.token_count
+
+    @property
+    def passed(self) -> Sequence[tuple[Target, Failed]]:
+        """The targets before the one that runs, and why each could not be applied."""
+        return self._passed
+
+    @property
+    def said(self) -> str:
+        """The text so far, without the echo of the prompt; empty where no shadow is to be compared with it."""
+        return "".join(self._said)
 
     def submit(self) -> None:
         """Hand the attempt to the engine.
@@ -114,6 +115,8 @@ class Choice:
             if reason is not None:
                 self.close(reason)
             if piece is not None:
+                if self._routing.shadows:
+                    self._said.append(piece.text)
                 yield piece
             if reason is not None:
                 told = text.finish_reason(reason)

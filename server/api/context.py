@@ -19,6 +19,7 @@ from server.api.metrics import Metrics
 from server.api.model_names import ModelNames
 from server.api.prompting import Promptings
 from server.api.routing import Router
+from server.api.shadowing import Shadowing
 from server.api.store_lease import StoreLease
 from server.api.tokenization import Tokenization
 from server.config import Settings
@@ -49,36 +50,48 @@ class ServedModel:
     names: ModelNames
     router: Router
     promptings: Promptings
+    shadowing: Shadowing
     ready_at: float
 
     @classmethod
-    def load(
-        cls, settings: Settings, info: ModelInfo, store: AdapterStore, lease: StoreLease, tasks: TaskDirectory, metrics: Metrics
-    ) -> "ServedModel":
+    def load(cls, context: "Context") -> "ServedModel":
         """Read the base's tokenizer; takes seconds.
 
         Raises:
             BaseModelError: it cannot be read.
         """
+        settings, engine, metrics = context.settings, context.engine, context.metrics
+        info = engine.info
         name = settings.served_name or info.name
-        names = ModelNames(store, name, lease)
+        names = ModelNames(context.store, name, context.lease)
         tokenization = Tokenization.load(Path(info.directory))
+        admission = Admission(info.max_rows + settings.max_queue)
+        demand = AdapterDemand(lambda: metrics.engine.state)
         return cls(
             name=name,
             info=info,
             description=BaseDescription(name=info.base_name, architecture=info.architecture, modules=info.modules),
             tokenization=tokenization,
-            admission=Admission(info.max_rows + settings.max_queue),
+            admission=admission,
             names=names,
             router=Router(
                 names,
-                store=store,
-                tasks=tasks,
-                demand=AdapterDemand(lambda: metrics.engine.state),
+                resolve=context.lease.resolve,
+                tasks=context.tasks,
+                demand=demand,
                 metrics=metrics.tasks,
                 adapter_budget_bytes=info.adapter_budget_bytes,
             ),
             promptings=Promptings(tokenization),
+            shadowing=Shadowing(
+                engine,
+                admission,
+                demand,
+                metrics.tasks,
+                lambda: metrics.engine.state,
+                rows=info.max_rows,
+                beside=settings.shadow_rows,
+            ),
             ready_at=time.time(),
         )
 

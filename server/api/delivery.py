@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from time import monotonic
 from typing import Any
@@ -29,12 +29,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Delivery:
-    """Submitted choices and how their answer is written; `model` is the name that the client asked for."""
+    """Submitted choices and how their answer is written; `model` is the name that the client asked for.
+
+    `after` is called once all is over, and the client has what it gets.
+    """
 
     choices: Sequence[Choice]
     model: str
     format: AnswerFormat
     stream: bool
+    after: Callable[[], None] | None = None
 
 
 class GenerationResponse(Response):
@@ -62,6 +66,8 @@ class GenerationResponse(Response):
             finally:
                 self._close()
                 self._log_end()
+                if self._delivery.after is not None:
+                    self._delivery.after()
 
     def _client_gone(self, connected: anyio.CancelScope) -> None:
         self._outcome = "disconnected"

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Generic, TypeVar
 
 from fastapi import Request, Response
@@ -66,19 +67,20 @@ class GenerationEndpoint(Generic[RequestT]):
 
     async def _order(self, asked: RequestT, routing: Routing, context: Context, model: ServedModel) -> Order:
         constraining = await constraint_of(asked, model)
-        plans = await plans_of(
+        plan = partial(
+            plans_of,
             model,
             asked,
-            routing.targets,
-            lambda tokenization: self.encode(asked, constraining, tokenization, model.info),
+            encode=lambda tokenization: self.encode(asked, constraining, tokenization, model.info),
             default_limit=self.default_limit,
             grammar=constraining.grammar,
         )
         return Order(
             model=asked.routed_name,
             routing=routing,
-            plans=plans,
+            plans=await plan(routing.targets),
             fallback=asked.fallback or context.settings.fallback,
             n=asked.n,
             reader=constraining.reader,
+            plan=plan,
         )

@@ -1,6 +1,6 @@
 """What a client asked for, in no endpoint's words: the value that every generating route submits."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -38,6 +38,7 @@ class Order:
 
     `plans` has one plan for each target of the routing, in its order, and all have the same number of prompts.
     `fallback` is the policy of the last of them. `reader` makes the reader of one choice.
+    `plan` makes plans for further targets; without it, shadows get no copies.
     """
 
     model: str
@@ -46,6 +47,7 @@ class Order:
     fallback: FallbackPolicy
     n: int = 1
     reader: Callable[[], ContentReader] | None = None
+    plan: Callable[[Sequence[Target]], Awaitable[Sequence[Plan]]] | None = None
 
     def prompt_of(self, index: int) -> int:
         """Which prompt a choice continues: choices are numbered prompt by prompt."""

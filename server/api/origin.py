@@ -14,8 +14,8 @@ def origin_of(
 ) -> Origin:
     """What runs, and why it is not what was asked for.
 
-    `passed` are the targets before it that could not be applied. `task`, `rule` and `passed` stand in the object
-    only where there is something to say.
+    `passed` are the targets before it that could not be applied. `task`, `rule`, `arm`, `tier` and `passed` stand
+    in the object only where there is something to say; `tier` is None where the chosen one was passed over.
     """
     fallback = None
     if started.fallback is not None:
@@ -28,6 +28,10 @@ def origin_of(
     }
     if routing.task is not None:
         origin |= {"task": routing.task, "rule": routing.rule}
+    if routing.choice is not None:
+        origin["arm"] = str(routing.choice.arm)
+        if routing.choice.arm.tiers:
+            origin["tier"] = routing.choice.tier if target == routing.targets[0] else None
     if passed:
         origin["passed"] = [
             {"adapter": before.name, "digest": before.digest, "reason": failed.reason, "detail": failed.message}

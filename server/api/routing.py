@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from adapters_store import AdapterStore, InvalidName, StoreError, UnknownAdapter, parse_adapter_ref
+from adapters_store import InvalidName, StoreError, UnknownAdapter, Version, parse_adapter_ref
 from adapters_store.errors import UnknownTask
-from adapters_store.names import TASK_PREFIX, TaskName
+from adapters_store.names import TASK_PREFIX, AdapterRef, TaskName
 from adapters_store.task_directory import TaskDirectory
 from adapters_store.task_document import TaskDocument
 from adapters_store.task_rule import Arm
@@ -61,13 +61,16 @@ class Routing:
 
 
 class Router:
-    """Decides for every request what it runs on. Used from one event loop."""
+    """Decides for every request what it runs on. Used from one event loop.
+
+    `resolve` says what a task's adapter means now; it may block, and is called in a thread.
+    """
 
     def __init__(
         self,
         names: ModelNames,
         *,
-        store: AdapterStore,
+        resolve: Callable[[AdapterRef], Version],
         tasks: TaskDirectory,
         demand: AdapterDemand,
         metrics: TaskMetrics,
@@ -75,7 +78,7 @@ class Router:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._names = names
-        self._store = store
+        self._version_of = resolve
         self._tasks = tasks
         self._demand = demand
         self._metrics = metrics
@@ -140,7 +143,7 @@ class Router:
         for ref in refs:
             parsed = parse_adapter_ref(ref)
             try:
-                found[ref] = Target(None if parsed.is_base else self._store.resolve(parsed))
+                found[ref] = Target(None if parsed.is_base else self._version_of(parsed))
             except StoreError as error:
                 found[ref] = error
         return found

@@ -2,8 +2,8 @@
 
 A copy never stands in the way of an answer:
 
-- It is made when the answer is complete, and waits in a short backlog until nobody waits for an answer. Then idle
-  rows are all there is to take.
+- It is made when the answer is complete, and waits in a short backlog until nobody has waited for an answer for a
+  moment. Then idle rows are all there is to take.
 - The moment a request is accepted, before the engine hears of it, copies are cancelled. One waits again.
 - It runs only where its adapter fits the device beside those that are in use.
 
@@ -17,42 +17,24 @@ import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final
 
 from server.api.adapter_demand import AdapterDemand
 from server.api.admission import Admission
+from server.api.attempt import Attempt
+from server.api.choice_text import ChoiceText
 from server.api.model_names import Target
 from server.api.task_metrics import ShadowOutcome, TaskMetrics
 from server.engine.interface import Engine, Generation
-from server.engine.messages import EngineState, Failed, Submit, Tokens
+from server.engine.messages import EngineState, Failed, Tokens
 from server.errors import SwitchyardError
 
 logger = logging.getLogger(__name__)
 
 MAX_BACKLOG: Final = 64
 MAX_AGE_SECONDS: Final = 60.0
-
-
-class CopyText(Protocol):
-    """Turns a copy's tokens into text, up to its stop strings."""
-
-    @property
-    def token_count(self) -> int: ...
-
-    @property
-    def stop(self) -> str | None:
-        """The stop string that has ended the text."""
-
-    def push(self, token_ids: list[int], scores: list[Any], *, last: bool = False) -> Any:
-        """Take more tokens; what they add has a `text`, and is None where nothing is certain yet."""
-
-
-@dataclass(frozen=True)
-class PreparedCopy:
-    """What the engine is asked, and what reads its tokens."""
-
-    command: Submit
-    text: CopyText
+QUIET_SECONDS: Final = 0.05
+"""How long there must be room before copies begin: a client that asks again at once finds the engine idle."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +48,7 @@ class RequestCopy:
     task: str
     name: str
     target: Target
-    prepare: Callable[[], Awaitable[PreparedCopy]]
+    prepare: Callable[[], Awaitable[Attempt]]
     answer: str | None = None
 
 
@@ -92,7 +74,6 @@ class Shadowing:
     """Runs copies while there is room. Used from one event loop.
 
     `rows` is how many the engine has, `beside` how many of them copies may take while answers are on their way.
-    `adjust` is to be called whenever a request has come or gone.
     """
 
     def __init__(
@@ -117,7 +98,9 @@ class Shadowing:
         self._clock = clock
         self._backlog: deque[tuple[RequestCopy, float]] = deque()
         self._running: list[_Run] = []
+        self._timer: asyncio.TimerHandle | None = None
         self._closed = False
+        admission.watch = self.adjust
 
     def offer(self, copy: RequestCopy) -> None:
         """Run a copy as soon as there is room, or drop it when there is none for long."""
@@ -129,7 +112,7 @@ class Shadowing:
         self.adjust()
 
     def adjust(self) -> None:
-        """Make room for answers, the youngest copy first, or start copies that wait."""
+        """A request has come or gone: make room for answers, the youngest copy first, or start copies soon."""
         if not self._backlog and not self._running:
             return
         spare = self._spare()
@@ -137,6 +120,15 @@ class Shadowing:
             run = self._running.pop()
             run.cancel()
             self._backlog.appendleft((run.copy, run.offered))
+        if not self._backlog or len(self._running) >= spare:
+            self._stop_timer()
+        elif self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(QUIET_SECONDS, self._begin)
+
+    def _begin(self) -> None:
+        """Start copies while there is room."""
+        self._stop_timer()
+        spare = self._spare()
         while self._backlog and len(self._running) < spare:
             copy, offered = self._backlog.popleft()
             if self._clock() - offered > MAX_AGE_SECONDS or not self._fits(copy.target):
@@ -144,9 +136,15 @@ class Shadowing:
             else:
                 self._start(copy, offered)
 
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
     async def close(self) -> None:
         """Drop all copies, for good."""
         self._closed = True
+        self._stop_timer()
         for copy, _ in self._backlog:
             self._drop(copy)
         self._backlog.clear()
@@ -206,13 +204,13 @@ class Shadowing:
             return
         self._running.remove(run)
         self._metrics.shadow_ended(run.copy.task, run.copy.name, outcome)
-        self.adjust()
+        self._begin()
 
     def _drop(self, copy: RequestCopy) -> None:
         self._metrics.shadow_ended(copy.task, copy.name, "dropped")
 
 
-async def _read(generation: Generation, text: CopyText) -> tuple[ShadowOutcome, str]:
+async def _read(generation: Generation, text: ChoiceText) -> tuple[ShadowOutcome, str]:
     """Read a generation to its end, or to its stop string."""
     parts: list[str] = []
     try:

@@ -1,17 +1,17 @@
 """From an order to running generations and the response that delivers them."""
 
 import contextlib
-import uuid
 from collections.abc import Iterator, Sequence
+from functools import partial
 
 from server.api.admission import Admission, Place
 from server.api.answer_format import AnswerFormat
-from server.api.choice import Attempt, Choice
-from server.api.choice_text import ChoiceText
+from server.api.attempt import attempt_of
+from server.api.choice import Choice
 from server.api.context import Context, ServedModel
 from server.api.delivery import Delivery, GenerationResponse
-from server.api.order import Order, Plan
-from server.engine.messages import FallbackPolicy, Submit
+from server.api.mirroring import finish_task
+from server.api.order import Order
 from server.errors import InvalidRequest
 
 
@@ -38,17 +38,6 @@ def entered(admission: Admission, count: int) -> Iterator[list[Place]]:
         raise
 
 
-def command_of(order: Order, plan: Plan, index: int, fallback: FallbackPolicy) -> Submit:
-    """What the engine is told of choice `index` of an order, as one of its plans has it; with a new request id."""
-    return Submit(
-        request_id=uuid.uuid4().hex,
-        prompt=plan.prompts[order.prompt_of(index)].encoded.ids,
-        sampling=order.sampling_of(plan, index),
-        adapter=plan.target.as_engine_version(),
-        fallback=fallback,
-    )
-
-
 def submit(
     context: Context,
     model: ServedModel,
@@ -72,13 +61,14 @@ def submit(
         for choice in choices:
             choice.withdraw()
         raise
-    return GenerationResponse(Delivery(choices, order.model, answer, stream))
+    after = partial(finish_task, order, choices, context.metrics.tasks, model.shadowing)
+    return GenerationResponse(Delivery(choices, order.model, answer, stream, after))
 
 
 def _choice(context: Context, model: ServedModel, order: Order, index: int, place: Place) -> Choice:
     last = len(order.plans) - 1
     attempts = [
-        _attempt(order, plan, index, order.fallback if number == last else "error")
+        attempt_of(order, plan, index, order.fallback if number == last else "error")
         for number, plan in enumerate(order.plans)
     ]
     first = attempts[0]
@@ -92,10 +82,3 @@ def _choice(context: Context, model: ServedModel, order: Order, index: int, plac
         record=record,
         place=place,
     )
-
-
-def _attempt(order: Order, plan: Plan, index: int, fallback: FallbackPolicy) -> Attempt:
-    encoded = plan.prompts[order.prompt_of(index)].encoded
-    reader = order.reader() if order.reader is not None else None
-    text = ChoiceText(index, encoded, plan.text, plan.tokenization, reader)
-    return Attempt(plan.target, command_of(order, plan, index, fallback), text)

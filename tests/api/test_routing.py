@@ -35,7 +35,7 @@ class Bed:
         self.now = 0.0
         self.router = Router(
             ModelNames(bench.store, "org/tiny"),
-            store=bench.store,
+            resolve=bench.store.resolve,
             tasks=self.tasks,
             demand=AdapterDemand(lambda: self.state, lambda: self.now),
             metrics=TaskMetrics(self.registry, 10),

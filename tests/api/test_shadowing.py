@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,9 +11,12 @@ from prometheus_client import CollectorRegistry
 from adapters_store import parse_adapter_ref
 from server.api.adapter_demand import AdapterDemand
 from server.api.admission import Admission
+from server.api.attempt import Attempt
+from server.api.choice_text import ChoiceText, EncodedPrompt, TextOptions
 from server.api.model_names import Target
-from server.api.shadowing import MAX_AGE_SECONDS, MAX_BACKLOG, PreparedCopy, RequestCopy, Shadowing
+from server.api.shadowing import MAX_AGE_SECONDS, MAX_BACKLOG, QUIET_SECONDS, RequestCopy, Shadowing
 from server.api.task_metrics import TaskMetrics
+from server.api.tokenization import Tokenization
 from server.engine.messages import EngineState, Failed, ResidentAdapter, SamplingParams, Submit
 from server.errors import ContextLengthExceeded
 from tests.api.harness import Bench, until
@@ -26,31 +28,11 @@ ROWS = 4
 BASE = Target(None)
 
 
-@dataclass
-class Piece:
-    text: str
-
-
-class Text:
-    """Each token is its number; `stop` ends the text."""
-
-    def __init__(self, stop_at: int | None = None) -> None:
-        self.token_count = 0
-        self.stop: str | None = None
-        self._stop_at = stop_at
-
-    def push(self, token_ids: list[int], _scores: list[Any], *, last: bool = False) -> Piece | None:
-        for token_id in token_ids:
-            self.token_count += 1
-            if token_id == self._stop_at:
-                self.stop = str(token_id)
-        return Piece("".join(f"{token_id} " for token_id in token_ids)) if token_ids else None
-
-
 class Bed:
     """Shadowing over a scripted engine that is ready and idle."""
 
     def __init__(self, bench: Bench, script: Script, beside: int = 0) -> None:
+        self.tokenization = Tokenization.load(bench.base)
         self.engine = bench.engine(script)
         self.engine.status = "ready"
         self.admission = Admission(100)
@@ -68,10 +50,12 @@ class Bed:
             clock=lambda: self.now,
         )
 
-    def offer(self, count: int = 1, *, target: Target = BASE, text: Text | None = None, **fields: Any) -> None:
-        async def prepare() -> PreparedCopy:
+    def offer(self, count: int = 1, *, target: Target = BASE, stop: str | None = None, **fields: Any) -> None:
+        options = TextOptions(stops=(stop,) if stop is not None else ())
+
+        async def prepare() -> Attempt:
             command = Submit(request_id="copy", prompt=[1], sampling=SamplingParams(max_tokens=9), fallback="error")
-            return PreparedCopy(command, text or Text())
+            return Attempt(target, command, ChoiceText(0, EncodedPrompt([1]), options, self.tokenization))
 
         for _ in range(count):
             self.shadowing.offer(RequestCopy(**({"prepare": prepare} | fields), task="t", name="b", target=target))
@@ -80,10 +64,8 @@ class Bed:
     def answering(self) -> Iterator[None]:
         """A request is on its way."""
         place = self.admission.enter()
-        self.shadowing.adjust()
         yield
         place.leave()
-        self.shadowing.adjust()
 
     def counted(self, outcome: str) -> float:
         labels = {"task": "t", "adapter": "b", "outcome": outcome}
@@ -110,12 +92,13 @@ def state(*resident: ResidentAdapter, waiting: int = 0, budget: int = 10_000) ->
 
 
 async def test_a_copy_runs_on_an_idle_server_and_is_counted(bench: Bench) -> None:
-    bed = Bed(bench, saying([5, 6, 7]))
-    bed.offer(answer="5 6 7 ")
-    bed.offer(answer="5 6 8 ")
+    said = bench.ids("hello world")
+    bed = Bed(bench, saying(said))
+    bed.offer(answer="hello world")
+    bed.offer(answer="hello there")
     bed.offer(answer=None)
     await until(lambda: bed.counted("stop") == 3)
-    assert bed.value("switchyard_shadow_generation_tokens_total") == 9
+    assert bed.value("switchyard_shadow_generation_tokens_total") == 3 * len(said)
     assert bed.value("switchyard_shadow_seconds_count") == 3
     assert bed.value("switchyard_shadow_comparisons_total", result="same") == 1
     assert bed.value("switchyard_shadow_comparisons_total", result="different") == 1
@@ -125,8 +108,19 @@ async def test_a_copy_waits_while_an_answer_is_on_its_way(bench: Bench) -> None:
     bed = Bed(bench, saying([5]))
     with bed.answering():
         bed.offer()
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(2 * QUIET_SECONDS)
         assert bed.engine.submitted == []
+    await until(lambda: bed.counted("stop") == 1)
+
+
+async def test_a_client_that_asks_again_at_once_meets_no_copy(bench: Bench) -> None:
+    bed = Bed(bench, saying([5]))
+    bed.offer()
+    for _ in range(4):
+        await asyncio.sleep(QUIET_SECONDS / 2)
+        with bed.answering():
+            pass
+    assert bed.engine.submitted == []
     await until(lambda: bed.counted("stop") == 1)
 
 
@@ -149,7 +143,7 @@ async def test_no_more_copies_run_than_the_engine_has_rows(bench: Bench) -> None
     bed = Bed(bench, lambda request: [started(request), Wait(go_on), tokens(request, [5], "stop")])
     bed.offer(ROWS + 3)
     await until(lambda: len(bed.engine.submitted) == ROWS)
-    await asyncio.sleep(0.02)
+    await asyncio.sleep(2 * QUIET_SECONDS)
     assert len(bed.engine.submitted) == ROWS
     go_on.set()
     await until(lambda: bed.counted("stop") == ROWS + 3)
@@ -178,7 +172,7 @@ async def test_the_backlog_is_short_and_what_is_too_many_or_too_old_is_dropped(b
         bed.offer(MAX_BACKLOG + 3)
         assert bed.counted("dropped") == 3
         bed.now = MAX_AGE_SECONDS + 1
-    assert bed.counted("dropped") == MAX_BACKLOG + 3
+    await until(lambda: bed.counted("dropped") == MAX_BACKLOG + 3)
     assert bed.engine.submitted == []
 
 
@@ -191,18 +185,18 @@ async def test_a_copy_runs_only_where_its_adapter_has_a_place_beside_those_in_us
     used = ResidentAdapter(name="other", digest="sha256:0", rank=4, size_bytes=101, pinned=True)
     bed.state = state(used, budget=size + 100)
     bed.offer(target=target)
-    assert bed.counted("dropped") == 1
+    await until(lambda: bed.counted("dropped") == 1)
     bed.state = None
     bed.offer(target=target)
-    assert bed.counted("dropped") == 2
+    await until(lambda: bed.counted("dropped") == 2)
     bed.state = state(used, budget=size + 101)
     bed.offer(target=target)
     await until(lambda: bed.counted("stop") == 1)
 
 
 async def test_a_stop_string_ends_a_copy(bench: Bench) -> None:
-    bed = Bed(bench, saying([5, 6, 7], "length"))
-    bed.offer(text=Text(stop_at=6), answer="5 6 ")
+    bed = Bed(bench, saying(bench.ids("hello world"), "length"))
+    bed.offer(stop=" w", answer="hello")
     await until(lambda: bed.counted("stop") == 1)
     assert bed.value("switchyard_shadow_comparisons_total", result="same") == 1
     assert len(bed.engine.cancelled) == 1
@@ -213,10 +207,10 @@ async def test_a_failure_is_counted_and_hurts_no_other(bench: Bench) -> None:
     bed.offer()
     await until(lambda: bed.counted("failed") == 1)
 
-    async def too_long() -> PreparedCopy:
+    async def too_long() -> Attempt:
         raise ContextLengthExceeded("the prompt does not fit")
 
-    async def broken() -> PreparedCopy:
+    async def broken() -> Attempt:
         raise RuntimeError("a bug")
 
     bed.offer(prepare=too_long)

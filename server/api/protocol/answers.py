@@ -50,6 +50,8 @@ class Origin(BaseModel):
     cached_tokens: int
     task: str | None = None
     rule: str | None = None
+    arm: str | None = None
+    tier: int | None = None
     passed: list[PassedTarget] | None = None
 
 
