@@ -56,6 +56,11 @@ def metric_families() -> list[Metric]:
     record.started(Started(request_id="r"))
     record.first_token()
     record.end("stop", 2)
+    metrics.tasks.routed("summarise", "support", 0)
+    metrics.tasks.passed_over("summarise", "unresolved")
+    metrics.tasks.tier_step("summarise", 1)
+    metrics.tasks.shadow_ended("summarise", "support", "stop")
+    metrics.tasks.shadow_answered("summarise", "support", 0.1, 2, same=True)
     version: dict[str, Any] = {"name": "support", "digest": "sha256:0", "size_bytes": 1}
     for report in (
         StepReport(seconds=0.1, rows=1, decode_rows=1, prefill_tokens=0, adapters=1),

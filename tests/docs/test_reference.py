@@ -3,10 +3,13 @@
 import re
 from pathlib import Path
 
+import msgspec
 import pytest
 
+from adapters_store.task_rule import Arm, Pressure, Shadow, TaskRule
 from server.api.protocol.adapter_requests import NotesRequest, PromoteRequest
 from server.api.protocol.strict_fields import StrictFields
+from server.api.protocol.task_requests import TaskRollbackRequest
 from server.config import Settings
 from tests.docs.generated_tables import metric_rows, named, operations, written
 from tests.docs.pages import REFERENCE, metric_families
@@ -44,6 +47,16 @@ def test_every_field_of_an_action_is_described(request_type: type[StrictFields])
         line.split("`")[1] for line in (REFERENCE / "endpoints.md").read_text().splitlines() if line.startswith("| `")
     }
     assert request_type.acted_on <= described
+
+
+def test_every_field_of_a_rule_and_of_its_rollback_is_described() -> None:
+    tables = (REFERENCE / "endpoints.md").read_text()
+    described = set(re.findall(r"^\| `([^`]+)`", tables, re.MULTILINE))
+    parts: dict[str, type[msgspec.Struct]] = {"arms[]": Arm, "shadow[]": Shadow, "pressure": Pressure}
+    of_parts = {f"{path}.{field}" for path, part in parts.items() for field in part.__struct_fields__}
+    # The adapter of a shadow is told with the shadow itself, and so is what holds the pressure's borders.
+    fields = (of_parts | set(TaskRule.__struct_fields__)) - {"shadow[].adapter", "pressure"}
+    assert fields | TaskRollbackRequest.acted_on <= described
 
 
 def test_every_link_of_the_reference_leads_somewhere() -> None:
