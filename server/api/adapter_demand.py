@@ -23,6 +23,7 @@ class AdapterDemand:
         self._state = state
         self._clock = clock
         self._asked: OrderedDict[str, tuple[float, int]] = OrderedDict()
+        self._mirrored: OrderedDict[str, float] = OrderedDict()
         self._sizes: OrderedDict[str, int] = OrderedDict()
 
     def asked_for(self, target: Target) -> None:
@@ -32,6 +33,11 @@ class AdapterDemand:
             self._asked[digest] = (self._clock(), self.size_of(target))
             self._asked.move_to_end(digest)
             self._forget()
+
+    def mirrored(self, digest: str) -> None:
+        """A copy of a request runs on a version. The row that it takes is no use: it makes way for every answer."""
+        self._mirrored[digest] = self._clock()
+        self._mirrored.move_to_end(digest)
 
     def size_of(self, target: Target) -> int:
         """Bytes of a target on the device: as the engine last reported it, else at most what its weights can take."""
@@ -49,7 +55,7 @@ class AdapterDemand:
             return Demand(budget_bytes, sizes)
         for adapter in state.resident:
             self._remember(adapter.digest, adapter.size_bytes)
-            if adapter.pinned or adapter.digest in sizes:
+            if (adapter.pinned and adapter.digest not in self._mirrored) or adapter.digest in sizes:
                 sizes[adapter.digest] = adapter.size_bytes
         resident = {adapter.name for adapter in state.resident}
         return Demand(state.adapter_budget_bytes, sizes, frozenset(state.waiting_adapters) - resident)
@@ -64,6 +70,8 @@ class AdapterDemand:
         end = self._clock() - IN_USE_SECONDS
         while self._asked and next(iter(self._asked.values()))[0] < end:
             self._asked.popitem(last=False)
+        while self._mirrored and next(iter(self._mirrored.values())) < end:
+            self._mirrored.popitem(last=False)
 
 
 def _bytes_at_most(version: Version) -> int:

@@ -166,16 +166,23 @@ class Shadowing:
         return max(0, min(self._beside, self._rows - self._admission.inside))
 
     def _fits(self, target: Target) -> bool:
-        """Whether the adapter has a place beside all that are in use, by the engine's last report."""
+        """Whether the adapter has a place beside all that are in use, those of other copies included.
+
+        As of the engine's last report.
+        """
         if target.digest is None:
             return True
         state = self._state()
         if state is None:
             return False
         demand = self._demand.now(state.adapter_budget_bytes)
-        return demand.filled_beside({target.digest}, self._demand.size_of(target)) <= 1.0
+        wanted = {run.copy.target.digest: run.copy.target for run in self._running} | {target.digest: target}
+        size = sum(self._demand.size_of(wanted_target) for wanted_target in wanted.values())
+        return demand.filled_beside({digest for digest in wanted if digest is not None}, size) <= 1.0
 
     def _start(self, copy: RequestCopy, offered: float) -> None:
+        if copy.target.digest is not None:
+            self._demand.mirrored(copy.target.digest)
         run = _Run(copy, offered, self._clock())
         self._running.append(run)
         run.task = asyncio.create_task(self._follow(run))

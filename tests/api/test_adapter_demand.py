@@ -87,6 +87,18 @@ def test_what_rows_hold_counts_however_long_ago_it_was_asked_for(device: Device,
     assert dict(device.demand.now(BUDGET).sizes) == {support.digest: 320}
 
 
+def test_a_row_that_a_copy_takes_is_no_use(device: Device, bench: Bench) -> None:
+    support, tone = target(bench, "support"), target(bench, "tone", 1)
+    device.holds(resident(support, 320, pinned=True), resident(tone, 77, pinned=True))
+    assert support.digest is not None
+    device.demand.mirrored(support.digest)
+    assert dict(device.demand.now(BUDGET).sizes) == {tone.digest: 77}
+    device.demand.asked_for(support)
+    assert dict(device.demand.now(BUDGET).sizes) == {support.digest: 320, tone.digest: 77}
+    device.now = IN_USE_SECONDS + 1
+    assert dict(device.demand.now(BUDGET).sizes) == {support.digest: 320, tone.digest: 77}, "for a while only"
+
+
 def test_only_what_is_not_on_the_device_waits_for_space(device: Device, bench: Bench) -> None:
     support = target(bench, "support")
     device.holds(resident(support, 320), waiting=("support", "tone"))

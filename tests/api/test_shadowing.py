@@ -194,6 +194,20 @@ async def test_a_copy_runs_only_where_its_adapter_has_a_place_beside_those_in_us
     await until(lambda: bed.counted("stop") == 1)
 
 
+async def test_copies_of_several_adapters_must_fit_together(bench: Bench) -> None:
+    never = asyncio.Event()
+    bed = Bed(bench, lambda request: [started(request), Wait(never)])
+    first, second = (bench.publish(name, seed) for seed, name in enumerate(("b", "c")))
+    assert first != second
+    b, c = (Target(bench.store.resolve(parse_adapter_ref(name))) for name in ("b", "c"))
+    assert b.version is not None
+    bed.state = state(budget=2 * b.version.metadata.parameters * 4 - 1)
+    bed.offer(2, target=b)
+    bed.offer(target=c)
+    await until(lambda: bed.counted("dropped") == 1)
+    await until(lambda: len(bed.engine.submitted) == 2)
+
+
 async def test_a_stop_string_ends_a_copy(bench: Bench) -> None:
     bed = Bed(bench, saying(bench.ids("hello world"), "length"))
     bed.offer(stop=" w", answer="hello")
