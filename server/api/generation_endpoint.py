@@ -54,7 +54,7 @@ class GenerationEndpoint(Generic[RequestT]):
             body = await read_json(request, context.settings.max_body_bytes)
             asked = self.request_type.parse(body)
             name = quoted(asked.routed_name)
-            routing = await model.router.route(asked.routed_name, asked.labels(body))
+            routing = await model.router.route(asked.routed_name, asked.labels(body), field=asked.routed_field)
             with entered(model.admission, asked.choice_count) as places:
                 order = await self._order(asked, routing, context, model)
                 return submit(

@@ -86,8 +86,10 @@ class Router:
         self._clock = clock
         self._traffic: dict[str, TaskTraffic] = {}
 
-    async def route(self, model: str, labels: Mapping[str, str]) -> Routing:
+    async def route(self, model: str, labels: Mapping[str, str], *, field: str = "model") -> Routing:
         """What `model` means now. `labels` are the request's own (`user`, `prompt_cache_key`, …), by field.
+
+        `field` is where the client named a task, for errors.
 
         Raises:
             InvalidName: outside the grammar, on another base than the served one, or a composition.
@@ -103,7 +105,7 @@ class Router:
             document = await self._task(model)
             routing = await self._route(document, labels)
         except (InvalidName, UnknownTask) as error:
-            error.param = error.param or "model"
+            error.param = error.param or field
             raise
         self._demand.asked_for(routing.targets[0])
         return routing

@@ -106,7 +106,9 @@ async def test_an_unknown_task_is_a_404(bench: Bench) -> None:
         answer = await client.post(
             "/v1/chat/completions", json={"task": "no", "messages": [{"role": "user", "content": "x"}]}
         )
+        by_model = await client.post("/v1/completions", json=ASK)
     assert (answer.status_code, answer.json()["error"]["code"]) == (404, "task_not_found")
+    assert [found.json()["error"]["param"] for found in (answer, by_model)] == ["task", "model"]
 
 
 @pytest.mark.usefixtures("digests")

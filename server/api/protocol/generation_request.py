@@ -244,6 +244,11 @@ class GenerationRequest(StrictFields):
         return False
 
     @property
+    def routed_field(self) -> str:
+        """The field that `routed_name` came from."""
+        return "task" if self.model is None else "model"
+
+    @property
     def scores_prompt(self) -> bool:
         """Whether there is something to answer with when no token is generated."""
         return self.echoes or self.prompt_logprobs is not None
