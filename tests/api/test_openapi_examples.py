@@ -10,8 +10,8 @@ from tests.api.scripted_engine import saying_with_scores, scored
 pytestmark = pytest.mark.anyio
 
 
-def examples(document: dict[str, Any], path: str) -> dict[str, Any]:
-    content = document["paths"][path]["post"]["requestBody"]["content"]["application/json"]
+def examples(document: dict[str, Any], path: str, method: str = "post") -> dict[str, Any]:
+    content = document["paths"][path][method]["requestBody"]["content"]["application/json"]
     return {name: example["value"] for name, example in content["examples"].items()}
 
 
@@ -24,4 +24,16 @@ async def test_every_example_is_answered(bench: Bench, path: str) -> None:
         assert len(found) >= 2
         for name, body in found.items():
             response = await client.post(path, json=body)
+            assert response.status_code == 200, f"{name}: {response.text}"
+
+
+async def test_every_example_of_a_rule_and_of_its_rollback_is_taken(bench: Bench) -> None:
+    bench.publish("support")
+    async with serving(bench, bench.engine(saying_with_scores([], [], "length"))) as client:
+        document = (await client.get("/openapi.json")).json()
+        for name, rule in examples(document, "/v1/tasks/{name}", "put").items():
+            response = await client.put("/v1/tasks/summarise", json=rule)
+            assert response.status_code in (200, 201), f"{name}: {response.text}"
+        for name, body in examples(document, "/v1/tasks/{name}/rollback").items():
+            response = await client.post("/v1/tasks/summarise/rollback", json=body)
             assert response.status_code == 200, f"{name}: {response.text}"

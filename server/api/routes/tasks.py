@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -13,7 +14,7 @@ from adapters_store.task_rule import parse_rule
 from server.api.context import RequestContext
 from server.api.json_response import json_response
 from server.api.protocol.task_answers import change_answer, task_answer, task_deletion_answer, tasks_answer
-from server.api.protocol.task_requests import TaskRollbackRequest
+from server.api.protocol.task_requests import EXAMPLES, TaskRollbackRequest, rule_schema
 from server.api.request_body import read_json
 from server.api.request_id import request_id
 from server.errors import UnsupportedField
@@ -23,14 +24,10 @@ router = APIRouter(tags=["tasks"])
 
 Expect = Annotated[int | None, Query(ge=0)]
 
-_RULE_EXAMPLE = {
-    "arms": [{"adapter": "summary@prod", "weight": 90}, {"adapter": "summary@canary", "weight": 10}],
-    "fallback": ["base"],
-}
 
-
-def _documented(schema: dict[str, Any], example: dict[str, Any]) -> dict[str, Any]:
-    content = {"application/json": {"schema": schema, "example": example}}
+def _documented(schema: dict[str, Any], examples: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    named = {summary: {"value": value} for summary, value in examples.items()}
+    content = {"application/json": {"schema": schema, "examples": named}}
     return {"openapi_extra": {"requestBody": {"required": True, "content": content}}}
 
 
@@ -40,7 +37,7 @@ async def list_tasks(context: RequestContext) -> Response:
     return json_response(tasks_answer(await asyncio.to_thread(context.tasks.list)))
 
 
-@router.put("/v1/tasks/{name}", **_documented({"type": "object"}, _RULE_EXAMPLE))
+@router.put("/v1/tasks/{name}", **_documented(rule_schema(), EXAMPLES))
 async def set_task(
     name: str,
     request: Request,
@@ -78,7 +75,10 @@ async def delete_task(name: str, request: Request, context: RequestContext, expe
     return json_response(task_deletion_answer(document))
 
 
-@router.post("/v1/tasks/{name}/rollback", **_documented(TaskRollbackRequest.model_json_schema(), {"expect": 2}))
+@router.post(
+    "/v1/tasks/{name}/rollback",
+    **_documented(TaskRollbackRequest.model_json_schema(), {"the rule before": {}, "that of revision 1": {"to": 1}}),
+)
 async def rollback_task(name: str, request: Request, context: RequestContext) -> Response:
     """Put the rule before the last change in force again, or that of another revision."""
     task = TaskName(name)
