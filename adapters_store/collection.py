@@ -1,7 +1,7 @@
 """Garbage collection: versions that nothing uses lose their place in the store.
 
-A version of a name goes when no alias points to it or leads back to it within `depth` moves, no live lease holds it,
-and it has been so for the grace period. It goes in two steps, each safe to be cut off after:
+A version of a name goes when no alias points to it or leads back to it within `depth` moves, no live lease holds it, no
+task names its digest, and it has been so for the grace period. It goes in two steps, each safe to be cut off after:
 
 1. The name's document says that the version was collected. From here on it resolves no more. Leases cannot be added to
    in that moment (`LeaseDirectory.lock`), so a server either holds the version before, or finds it gone.
@@ -26,6 +26,7 @@ from adapters_store.errors import CorruptVersion
 from adapters_store.name_document import NameDocument, StoredVersion
 from adapters_store.names import AdapterName
 from adapters_store.store import AdapterStore
+from adapters_store.task_references import digests_in_tasks
 from adapters_store.version_directory import shard_of
 
 # Longer than clocks of machines that share a store differ, and than a holder is suspended.
@@ -53,7 +54,7 @@ class Collection:
     """What a collection took, or would take if it is `dry`.
 
     `versions` are those that names lose. `removed` are the digests whose files go, of these and of what no name had,
-    and `bytes` is their size. `leased` counts the versions that only a lease keeps.
+    and `bytes` is their size. `leased` counts the versions that only a lease or a task keeps.
     """
 
     dry: bool
@@ -68,21 +69,21 @@ def collect(store: AdapterStore, rules: CollectionRules, *, dry: bool = True) ->
     """Collect what nothing uses, or only say what that is.
 
     Raises:
-        CorruptVersion, StoreError: a name document or a lease cannot be read, so nobody knows what it needs; nothing
-            was collected.
+        CorruptVersion, CorruptTask, StoreError: a name document, a task or a lease cannot be read, so nobody knows what
+            it needs; nothing was collected.
         StoreBusy: another process holds a lock for too long; what was collected before stays so.
         StoreFull: the disk is full; the store is whole.
     """
-    leased = store.leases.live_digests()
+    held = _held(store)
     documents = {document.name: document for document in store.names.read_all_or_fail()}
     unused = {name: list(_unused(document, rules)) for name, document in documents.items()}
     going = {
-        name: [version.digest for version in versions if version.digest not in leased]
+        name: [version.digest for version in versions if version.digest not in held]
         for name, versions in unused.items()
     }
     if not dry:
         going = {name: _mark(store, documents[name].adapter_name, rules) for name, digests in going.items() if digests}
-    files = [digest for digest in _orphans(store, documents.values(), going, rules) if digest not in leased]
+    files = [digest for digest in _orphans(store, documents.values(), going, rules) if digest not in held]
     sizes = {digest: _bytes_of(store.versions.path_of(digest)) for digest in files}
     if not dry:
         files = list(_remove(store, files))
@@ -93,12 +94,17 @@ def collect(store: AdapterStore, rules: CollectionRules, *, dry: bool = True) ->
         versions=tuple(CollectedVersion(*one) for one in lost),
         removed=tuple(files),
         bytes=sum(sizes[digest] for digest in files),
-        leased=sum(version.digest in leased for of_name in unused.values() for version in of_name),
+        leased=sum(version.digest in held for of_name in unused.values() for version in of_name),
     )
 
 
+def _held(store: AdapterStore) -> set[str]:
+    """What stays although no alias leads to it: servers use it, or the rule of a task names its digest."""
+    return store.leases.live_digests() | digests_in_tasks(store)
+
+
 def _unused(document: NameDocument, rules: CollectionRules) -> Iterator[StoredVersion]:
-    """The versions of a name that only a lease can keep."""
+    """The versions of a name that only a lease or a task can keep."""
     reached, since = document.within_reach(rules.depth), document.unused_since()
     for version in document.versions:
         is_needed = version.collected is not None or version.digest in reached
@@ -123,8 +129,8 @@ def _mark(store: AdapterStore, name: AdapterName, rules: CollectionRules) -> lis
         document = store.names.read(name)
         if document is None:
             return []
-        leased = store.leases.live_digests()
-        going = [version for version in _unused(document, rules) if version.digest not in leased]
+        held = _held(store)
+        going = [version for version in _unused(document, rules) if version.digest not in held]
         collected = clock.now()
         after = document.with_changed(*(msgspec.structs.replace(version, collected=collected) for version in going))
         if after is not document:
@@ -153,7 +159,7 @@ def _remove(store: AdapterStore, digests: list[str]) -> Iterator[str]:
     def still_used() -> set[str]:
         documents = store.names.read_all_or_fail()
         named = {v.digest for document in documents for v in document.versions if v.collected is None}
-        return named | store.leases.live_digests()
+        return named | _held(store)
 
     for shard, of_shard in groupby(digests, shard_of):
         yield from store.versions.remove(shard, of_shard, still_used=still_used)

@@ -4,6 +4,7 @@ Layout under the root, in which names never become paths:
 
     versions/<2 hex>/<64 hex>/   adapter_config.json, adapter_model.safetensors, version.json; never changed
     names/<sha256 of name>.json  versions and aliases of one name; replaced whole, under a lock
+    tasks/<sha256 of name>.json  the rule of one task route and its revisions; replaced whole, under a lock
     leases/<random>.json         the digests that one server uses; replaced whole, and lapses by itself
     base.json                    the base that was last served from here
     tmp/                         versions in preparation

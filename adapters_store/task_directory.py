@@ -93,6 +93,28 @@ class TaskDirectory:
             raise UnknownTask(f"there is no task {name.name!r}; {advice}")
         return document
 
+    @property
+    def path(self) -> Path:
+        """The folder; it need not be there."""
+        return self._path
+
+    def read_file(self, file_name: str) -> TaskDocument | None:
+        """The task in one file of the folder; None where the file is gone.
+
+        Raises:
+            CorruptTask: it is damaged.
+        """
+        return self._read(file_name)
+
+    def read_all_or_fail(self) -> builtins.list[TaskDocument]:
+        """Every task, for whoever must know all of them.
+
+        Raises:
+            CorruptTask: one is damaged.
+        """
+        documents = (self._read(path.name) for path in self._document_files())
+        return [document for document in documents if document is not None]
+
     def list(self) -> builtins.list[TaskDocument]:
         """Every task, in order of the names; a damaged one is logged and left out, so that it hides no other."""
         documents = []

@@ -1,10 +1,11 @@
-"""Whether the adapters that a rule names are in the store."""
+"""What the rules of tasks name: whether the store has it, and that it stays."""
 
 from collections.abc import Iterator
 
 from adapters_store.errors import InvalidTask, StoreError
 from adapters_store.names import parse_adapter_ref
 from adapters_store.store import AdapterStore
+from adapters_store.task_directory import TaskDirectory
 from adapters_store.task_rule import TaskRule
 
 
@@ -20,6 +21,21 @@ def check_references(rule: TaskRule, store: AdapterStore) -> None:
 def missing_references(rule: TaskRule, store: AdapterStore) -> tuple[str, ...]:
     """What the store lacks of a rule, a sentence each."""
     return tuple(f"{path}: {problem}" for path, problem in _missing(rule, store))
+
+
+def digests_in_tasks(store: AdapterStore) -> set[str]:
+    """The versions that rules name by digest, those that a rollback may bring back included.
+
+    Raises:
+        CorruptTask: a task is damaged, so nobody knows what it names.
+    """
+    rules = (
+        revision.rule
+        for document in TaskDirectory.of_store(store.root).read_all_or_fail()
+        for revision in document.revisions
+    )
+    refs = (parse_adapter_ref(ref) for rule in rules for _, ref in rule.refs())
+    return {ref.digest for ref in refs if ref.digest is not None}
 
 
 def _missing(rule: TaskRule, store: AdapterStore) -> Iterator[tuple[str, str]]:

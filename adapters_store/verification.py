@@ -13,18 +13,20 @@ from typing import Final, Literal
 
 from adapters_store.adapter_files import ADAPTER_FILES
 from adapters_store.digest import verify_directory
-from adapters_store.errors import CorruptVersion, MissingFiles, StoreError
+from adapters_store.errors import CorruptTask, CorruptVersion, MissingFiles, StoreError
 from adapters_store.lease_directory import LEASE_FILE, read_lease
 from adapters_store.name_directory import DOCUMENT_FILE
 from adapters_store.names import parse_adapter_name
 from adapters_store.store import AdapterStore
+from adapters_store.task_directory import TaskDirectory
 from adapters_store.version_directory import ABANDONED_SECONDS, HEXADECIMAL, LOCK_FILE, SHARD
 from adapters_store.version_record import RECORD_FILE, read_version_record
 
 FindingKind = Literal["damaged", "missing", "foreign", "record", "left-over", "unreferenced"]
-"""`damaged`: a version, document, lease or base description that is not what it should be. `missing`: a version that a
-name has and whose files are gone. `foreign`: what the store did not put there. `record`: a `version.json` that is torn.
-These four are faults. `left-over`: what a killed process left behind. `unreferenced`: a version that no name has."""
+"""`damaged`: a version, document, task, lease or base description that is not what it should be. `missing`: a
+version that a name has and whose files are gone. `foreign`: what the store did not put there. `record`: a
+`version.json` that is torn. These four are faults. `left-over`: what a killed process left behind. `unreferenced`: a
+version that no name has."""
 
 FAULTS: Final[frozenset[FindingKind]] = frozenset({"damaged", "missing", "foreign", "record"})
 
@@ -72,7 +74,7 @@ def verify(store: AdapterStore, *, progress: Progress | None = None) -> Verifica
         OSError: a folder of the store cannot be listed.
     """
     digests = [digest for shard in store.versions.shards() for digest in store.versions.digests(shard)]
-    findings = [*_base(store), *_names(store), *_leases(store), *_tree(store)]
+    findings = [*_base(store), *_names(store), *_tasks(store), *_leases(store), *_tree(store)]
     size, named = 0, _named(store)
     for done, digest in enumerate(digests):
         size += _bytes_of(store.versions.path_of(digest))
@@ -107,6 +109,19 @@ def _names(store: AdapterStore) -> Iterator[Finding]:
         elif path.suffix == ".lock" and HEXADECIMAL.fullmatch(path.stem):
             continue
         else:
+            yield from _unknown(path, relative)
+
+
+def _tasks(store: AdapterStore) -> Iterator[Finding]:
+    tasks = TaskDirectory.of_store(store.root)
+    for path in _entries(tasks.path):
+        relative = path.relative_to(store.root)
+        if DOCUMENT_FILE.fullmatch(path.name):
+            try:
+                tasks.read_file(path.name)
+            except CorruptTask as error:
+                yield Finding("damaged", relative, error.message)
+        elif not (path.suffix == ".lock" and HEXADECIMAL.fullmatch(path.stem)):
             yield from _unknown(path, relative)
 
 

@@ -6,8 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from adapters_store import AdapterStore
-from server.commands.adapters import DEFAULT_STORE, Json, Key, Store, Url
+from server.commands.adapter_options import DEFAULT_STORE, Json, Key, Store, Url, local_store
 from server.commands.failure import CommandFailed
 from server.commands.output import Output
 from server.commands.task_arguments import RuleFlags, rule_from, task_name
@@ -168,12 +167,7 @@ def _catalog(context: typer.Context, url: str | None, store: Path, key: str | No
         from server.commands.server_connection import ServerConnection
 
         return RemoteTasks(ServerConnection(url, key))
-    if not store.is_dir():
-        raise CommandFailed(f"there is no store at {store}: name one with --store, or a server with --url")
-    try:
-        return LocalTasks(AdapterStore(store))
-    except OSError as error:
-        raise CommandFailed(f"cannot open the store {store}: {error.strerror or error}") from error
+    return LocalTasks(local_store(store))
 
 
 def _changed(output: Output, answer: dict[str, Any]) -> None:

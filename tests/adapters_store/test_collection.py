@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from adapters_store.collection import CollectionRules, collect
-from adapters_store.errors import CorruptVersion, StoreError, UnknownAdapter, VersionRetired
+from adapters_store.errors import CorruptTask, CorruptVersion, StoreError, UnknownAdapter, VersionRetired
 from adapters_store.lease import Lease
-from adapters_store.names import AdapterName, AdapterRef, parse_adapter_name
+from adapters_store.names import AdapterName, AdapterRef, TaskName, parse_adapter_name
 from adapters_store.store import AdapterStore
+from adapters_store.task_directory import TaskDirectory
+from adapters_store.task_rule import Arm, TaskRule
 from adapters_store.verification import verify
 from tests.adapters_store.hand_made import write_adapter
 
@@ -165,5 +167,27 @@ def test_a_time_that_is_none_stops_a_collection(store: AdapterStore, digests: li
     times = re.sub(rb'"20[0-9-]{8}T[^"]*"', b'"once"', document.read_bytes())
     document.write_bytes(times)
     with pytest.raises(CorruptVersion, match="'once' for a time"):
+        collect(store, NOW, dry=False)
+    assert on_disk(store) == set(digests)
+
+
+def test_what_a_task_names_by_digest_stays_until_no_rollback_leads_to_it(
+    store: AdapterStore, digests: list[str]
+) -> None:
+    tasks, name = TaskDirectory.of_store(store.root), TaskName("summarise")
+    tasks.set(name, TaskRule(arms=(Arm(adapter=f"support@{digests[0]}"),)))
+    tasks.set(name, TaskRule(arms=(Arm(adapter="support"),)))
+    done = collect(store, NOW, dry=False)
+    assert (set(done.removed), done.leased) == (set(digests[1:3]), 1)
+    assert on_disk(store) == {digests[0], digests[3]}
+    tasks.delete(name)
+    assert set(collect(store, NOW, dry=False).removed) == {digests[0]}
+
+
+def test_a_damaged_task_stops_a_collection(store: AdapterStore, digests: list[str]) -> None:
+    tasks = TaskDirectory.of_store(store.root)
+    tasks.set(TaskName("summarise"), TaskRule(arms=(Arm(adapter="support"),)))
+    next(tasks.path.glob("*.json")).write_bytes(b"{")
+    with pytest.raises(CorruptTask):
         collect(store, NOW, dry=False)
     assert on_disk(store) == set(digests)

@@ -10,9 +10,11 @@ import pytest
 from adapters_store.collection import CollectionRules, collect
 from adapters_store.errors import CorruptVersion, UnknownAdapter
 from adapters_store.lease import Lease
-from adapters_store.names import AdapterName, AdapterRef, parse_adapter_name
+from adapters_store.names import AdapterName, AdapterRef, TaskName, parse_adapter_name
 from adapters_store.repair import repair
 from adapters_store.store import AdapterStore
+from adapters_store.task_directory import TaskDirectory
+from adapters_store.task_rule import Arm, TaskRule
 from adapters_store.verification import verify
 from tests.adapters_store.hand_made import write_adapter
 
@@ -209,3 +211,19 @@ def test_a_version_that_no_name_has_is_no_fault(store: AdapterStore, support: Ad
     assert found(store) == [("unreferenced", "versions")]
     assert verify(store).is_whole
     assert mended(store) == [None]
+
+
+def test_tasks_are_looked_at_too(store: AdapterStore, digest: str) -> None:
+    tasks = TaskDirectory.of_store(store.root)
+    tasks.set(TaskName("summarise"), TaskRule(arms=(Arm(adapter="support"),)))
+    assert verify(store).findings == ()
+    document = next(tasks.path.glob("*.json"))
+    document.write_bytes(b"{")
+    (tasks.path / "notes.txt").write_text("mine")
+    unfinished = tasks.path / f".{document.name}.0123.tmp"
+    unfinished.write_bytes(b"")
+    long_ago(unfinished)
+    assert sorted(found(store)) == [("damaged", "tasks"), ("foreign", "tasks"), ("left-over", "tasks")]
+    assert sorted((action or "").partition(" to ")[0] for action in mended(store)) == ["moved", "moved", "removed"]
+    assert verify(store).findings == ()
+    assert tasks.list() == []
