@@ -26,7 +26,8 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, Mapping[str, str]]
     """Routes every request to `first`, then `second`, then the base; notes what was asked."""
     noted: list[tuple[str, Mapping[str, str]]] = []
 
-    async def route(router: Router, model: str, labels: Mapping[str, str]) -> Routing:
+    async def route(router: Router, model: str, labels: Mapping[str, str], *, field: str) -> Routing:
+        assert field == "task"
         noted.append((model, labels))
         names = router._names
         targets = (await names.resolve("first"), await names.resolve("second"), await names.resolve("base"))
