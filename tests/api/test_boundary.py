@@ -189,10 +189,10 @@ async def test_a_field_at_fault_is_named(client: httpx.AsyncClient) -> None:
 async def test_an_error_of_ours_is_500_and_tells_nothing_of_the_inside(
     client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def broken(_: AdapterStore) -> None:
+    def broken(_: AdapterStore, *_of_a_page: object) -> None:
         raise RuntimeError("a secret of the inside")
 
-    monkeypatch.setattr(AdapterStore, "list", broken)
+    monkeypatch.setattr(AdapterStore, "page", broken)
     with caplog.at_level(logging.ERROR):
         response = await client.get("/v1/adapters", headers={"x-request-id": "mine"})
     assert response.status_code == 500
