@@ -26,6 +26,7 @@ from adapters_store.errors import CorruptVersion
 from adapters_store.name_document import NameDocument, StoredVersion
 from adapters_store.names import AdapterName
 from adapters_store.store import AdapterStore
+from adapters_store.task_directory import TaskDirectory
 from adapters_store.task_references import digests_in_tasks
 from adapters_store.version_directory import shard_of
 
@@ -74,7 +75,9 @@ def collect(store: AdapterStore, rules: CollectionRules, *, dry: bool = True) ->
         StoreBusy: another process holds a lock for too long; what was collected before stays so.
         StoreFull: the disk is full; the store is whole.
     """
-    held = _held(store)
+    # One for all of the collection, since it keeps what it has parsed.
+    tasks = TaskDirectory.of_store(store.root)
+    held = _held(store, tasks)
     documents = {document.name: document for document in store.names.read_all_or_fail()}
     unused = {name: list(_unused(document, rules)) for name, document in documents.items()}
     going = {
@@ -82,11 +85,13 @@ def collect(store: AdapterStore, rules: CollectionRules, *, dry: bool = True) ->
         for name, versions in unused.items()
     }
     if not dry:
-        going = {name: _mark(store, documents[name].adapter_name, rules) for name, digests in going.items() if digests}
+        going = {
+            name: _mark(store, tasks, documents[name].adapter_name, rules) for name, digests in going.items() if digests
+        }
     files = [digest for digest in _orphans(store, documents.values(), going, rules) if digest not in held]
     sizes = {digest: _bytes_of(store.versions.path_of(digest)) for digest in files}
     if not dry:
-        files = list(_remove(store, files))
+        files = list(_remove(store, tasks, files))
         store.leases.sweep(_LAPSED_SECONDS)
     lost = ((documents[name].adapter_name, digest) for name in sorted(going) for digest in going[name])
     return Collection(
@@ -98,9 +103,9 @@ def collect(store: AdapterStore, rules: CollectionRules, *, dry: bool = True) ->
     )
 
 
-def _held(store: AdapterStore) -> set[str]:
+def _held(store: AdapterStore, tasks: TaskDirectory) -> set[str]:
     """What stays although no alias leads to it: servers use it, or the rule of a task names its digest."""
-    return store.leases.live_digests() | digests_in_tasks(store)
+    return store.leases.live_digests() | digests_in_tasks(tasks)
 
 
 def _unused(document: NameDocument, rules: CollectionRules) -> Iterator[StoredVersion]:
@@ -123,13 +128,13 @@ def _is_past(moment: float, rules: CollectionRules) -> bool:
     return time.time() - moment >= rules.grace
 
 
-def _mark(store: AdapterStore, name: AdapterName, rules: CollectionRules) -> list[str]:
+def _mark(store: AdapterStore, tasks: TaskDirectory, name: AdapterName, rules: CollectionRules) -> list[str]:
     """Note on the versions of a name that nothing uses at this moment that they are collected."""
     with store.leases.lock(), store.names.lock(name):
         document = store.names.read(name)
         if document is None:
             return []
-        held = _held(store)
+        held = _held(store, tasks)
         going = [version for version in _unused(document, rules) if version.digest not in held]
         collected = clock.now()
         after = document.with_changed(*(msgspec.structs.replace(version, collected=collected) for version in going))
@@ -155,11 +160,11 @@ def _orphans(
                 yield digest
 
 
-def _remove(store: AdapterStore, digests: list[str]) -> Iterator[str]:
+def _remove(store: AdapterStore, tasks: TaskDirectory, digests: list[str]) -> Iterator[str]:
     def still_used() -> set[str]:
         documents = store.names.read_all_or_fail()
         named = {v.digest for document in documents for v in document.versions if v.collected is None}
-        return named | _held(store)
+        return named | _held(store, tasks)
 
     for shard, of_shard in groupby(digests, shard_of):
         yield from store.versions.remove(shard, of_shard, still_used=still_used)

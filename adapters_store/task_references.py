@@ -23,17 +23,13 @@ def missing_references(rule: TaskRule, store: AdapterStore) -> tuple[str, ...]:
     return tuple(f"{path}: {problem}" for path, problem in _missing(rule, store))
 
 
-def digests_in_tasks(store: AdapterStore) -> set[str]:
+def digests_in_tasks(tasks: TaskDirectory) -> set[str]:
     """The versions that rules name by digest, those that a rollback may bring back included.
 
     Raises:
         CorruptTask: a task is damaged, so nobody knows what it names.
     """
-    rules = (
-        revision.rule
-        for document in TaskDirectory.of_store(store.root).read_all_or_fail()
-        for revision in document.revisions
-    )
+    rules = (revision.rule for document in tasks.read_all_or_fail() for revision in document.revisions)
     refs = (parse_adapter_ref(ref) for rule in rules for _, ref in rule.refs())
     return {ref.digest for ref in refs if ref.digest is not None}
 
