@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
@@ -53,6 +53,8 @@ class StoreMachine(RuleBasedStateMachine):
         self.state: State = {}
         self.paths: dict[tuple[str, str], list[str]] = {}
         self.leased: list[set[str]] = [set() for _ in range(WORKERS)]
+        # Leased too late to be used: a lease holds them without need until it is given up.
+        self.leased_in_vain: list[set[str]] = [set() for _ in range(WORKERS)]
 
     @initialize()
     def begin(self) -> None:
@@ -163,7 +165,7 @@ class StoreMachine(RuleBasedStateMachine):
             for digest, known in versions.items():
                 is_taken = (name, digest) in taken
                 assert not (is_taken and (digest in needed or digest in held))
-                if depth == 0 and known != "collected":
+                if depth == 0 and known != "collected" and digest not in set().union(*self.leased_in_vain):
                     assert is_taken == (digest not in needed and digest not in held)
                 if is_taken:
                     versions[digest] = "collected"
@@ -216,6 +218,7 @@ class StoreMachine(RuleBasedStateMachine):
         else:
             assert answer == {"error": UnknownAdapter.code}
             assert (name, digest) in taken
+            self.leased_in_vain[user].add(digest)
         for of, one in taken:
             self.state[of][one] = "collected"
 
@@ -249,6 +252,7 @@ class StoreMachine(RuleBasedStateMachine):
     def give_up(self, number: int) -> None:
         self.ask(number, "give_up")
         self.leased[number].clear()
+        self.leased_in_vain[number].clear()
 
     @rule(number=workers, name=names, seed=seeds, operations=st.integers(0, 40), what=st.sampled_from("prcd"))
     def crash(self, number: int, name: str, seed: int, operations: int, what: str) -> None:
@@ -264,7 +268,7 @@ class StoreMachine(RuleBasedStateMachine):
         with contextlib.suppress(Died):
             self.ask(number, **orders[what])
         held = set().union(*self.leased)
-        self.leased[number] -= set(self.leased[number])
+        self.leased[number], self.leased_in_vain[number] = set(), set()
         self.pool.replace(number).ask("open", store=str(self.root))
         # The lease of the dead one still protects what it held, until it lapses: here, until it is taken away.
         found = self.ask((number + 1) % WORKERS, "show")
@@ -338,7 +342,13 @@ def run_machine(examples: int, steps: int) -> None:
     run_state_machine_as_test(
         StoreMachine,
         settings=settings(
-            max_examples=examples, stateful_step_count=steps, deadline=None, suppress_health_check=checks
+            max_examples=examples,
+            stateful_step_count=steps,
+            deadline=None,
+            suppress_health_check=checks,
+            # What a race did once it need not do again, so a failure cannot be made smaller.
+            phases=[Phase.generate],
+            database=None,
         ),
     )
 
@@ -352,4 +362,4 @@ def test_three_processes_hold_the_invariants() -> None:
 @pytest.mark.timeout(3600)
 @pytest.mark.usefixtures("pool")
 def test_three_processes_hold_the_invariants_for_long() -> None:
-    run_machine(examples=300, steps=60)
+    run_machine(examples=150, steps=50)
