@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
@@ -13,7 +14,7 @@ from server.adapters.loader import AdapterLoader, load_version
 from server.config import MiB, Settings
 from server.engine.base_model import PreparedBase, linear_modules, load_base, prepare_base
 from server.engine.base_progress import Progress
-from server.engine.constraint import TokenConstraint
+from server.engine.grammar_constraint import GrammarCompiler
 from server.engine.kv_cache import KVCache
 from server.engine.loop import EngineLoop
 from server.engine.messages import Event, ModelInfo
@@ -58,11 +59,12 @@ def build_engine(
     runner.allocate(kv_cache.num_blocks, kv_cache.block_size)
     info = _model_info(settings, prepared, model, modules, kv_cache)
     load = partial(load_version, modules=modules, dtype=dtype, budget_bytes=settings.adapter_budget_bytes)
+    grammars = GrammarCompiler(Path(info.directory), vocab_size=info.vocab_size, eos_token_ids=info.eos_token_ids)
     loop = EngineLoop(
         runner,
         kv_cache,
         lambda on_loaded: AdapterLoader(load, workers=settings.adapter_load_workers, on_loaded=on_loaded),
-        _no_grammars,
+        grammars.compile,
         limits=SchedulerLimits(
             max_rows=settings.max_rows,
             max_batch_tokens=settings.max_batch_tokens,
@@ -75,10 +77,6 @@ def build_engine(
         deliver=deliver,
     )
     return BuiltEngine(loop, info)
-
-
-def _no_grammars(grammar: str) -> TokenConstraint:  # noqa: ARG001
-    raise ValueError("this engine has no compiler of grammars")
 
 
 def _spare_cores() -> int:
