@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from tokenizers import Tokenizer
 
 from server.api.token_bytes import TokenBytes
+from server.api.tool_format import ToolDialect, format_of
+from server.api.tool_prompt import PROBE_TOOL, speaks_of_tools, with_tools_written_out
 from server.errors import BaseModelError, InvalidRequest
 
 if TYPE_CHECKING:
@@ -58,6 +60,21 @@ class Tokenization:
         """The exact bytes of every token."""
         return TokenBytes(self.tokenizer)
 
+    @cached_property
+    def tool_dialect(self) -> ToolDialect:
+        """How this base writes calls of tools."""
+        template = self._templates.chat_template
+        texts = template.values() if isinstance(template, dict) else [template or ""]
+        return ToolDialect(format_of("\n".join(texts)), self.tokenizer)
+
+    @cached_property
+    def _template_shows_tools(self) -> bool:
+        probe = [{"role": "user", "content": "probe"}]
+        try:
+            return self._write(probe, tools=[PROBE_TOOL]) != self._write(probe, tools=None)
+        except InvalidRequest:
+            return False
+
     async def encode_prompt(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a plain prompt, with the special tokens that the tokenizer adds by default."""
         return await self._encode(text, add_special_tokens=add_special_tokens)
@@ -73,21 +90,30 @@ class Tokenization:
     ) -> list[int]:
         """Token ids of a conversation up to where the assistant speaks next.
 
-        The template writes the special tokens itself, so none are added unless that is asked for.
+        The template writes the special tokens itself, so none are added unless that is asked for. Tools and their
+        calls are written into the messages where the template knows of none.
 
         Raises:
             InvalidRequest: the base has no chat template, or the template refuses these messages.
         """
-        write = partial(
-            self._write,
-            messages,
-            tools=list(tools) if tools else None,
-            add_generation_prompt=add_generation_prompt,
-            continue_final_message=continue_final_message,
-        )
+        options = {"add_generation_prompt": add_generation_prompt, "continue_final_message": continue_final_message}
+        write = partial(self._write_with_tools, messages, list(tools or ()), options)
         size = sum(len(message["content"]) for message in messages)
         text = write() if size <= _INLINE_CHARS else await asyncio.to_thread(write)
         return await self._encode(text, add_special_tokens=add_special_tokens)
+
+    def _write_with_tools(
+        self, messages: Sequence[Mapping[str, Any]], tools: list[Mapping[str, Any]], options: Mapping[str, Any]
+    ) -> str:
+        if not (tools or speaks_of_tools(messages)):
+            return self._write(messages, **options)
+        if self._template_shows_tools:
+            return self._write(messages, tools=tools or None, **options)
+        try:
+            return self._write(with_tools_written_out(messages, tools), **options)
+        except InvalidRequest:
+            # Gemma's templates, among others, refuse the role system.
+            return self._write(with_tools_written_out(messages, tools, has_system=False), **options)
 
     def _write(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
         if self._templates.chat_template is None:

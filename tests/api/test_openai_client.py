@@ -20,7 +20,7 @@ HELLO: list[openai.types.chat.ChatCompletionMessageParam] = [{"role": "user", "c
 
 @pytest.fixture
 def engine(bench: Bench) -> ScriptedEngine:
-    return bench.engine(saying(bench.ids("I am fine, thank you.")))
+    return bench.engine(saying(bench.ids("I am fine, thank you.")), max_model_len=1024)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ def examples(document: dict[str, Any], path: str, method: str = "post") -> dict[
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
 async def test_every_example_is_answered(bench: Bench, path: str) -> None:
-    engine = bench.engine(saying_with_scores([scored(5, -0.5, [(5, -0.5)])], [None], "length"))
+    engine = bench.engine(saying_with_scores([scored(5, -0.5, [(5, -0.5)])], [None], "length"), max_model_len=1024)
     async with serving(bench, engine) as client:
         document = (await client.get("/openapi.json")).json()
         found = examples(document, path)

@@ -80,7 +80,7 @@ def test_a_chat_field_that_asks_for_nothing_is_accepted(field: str, value: objec
         ("adapter_id", "support"),
         ("allowed_token_ids", [1]),
         ("truncate_prompt_tokens", 5),
-        ("guided_json", {}),
+        ("watermark", True),
         ("use_beam_search", True),
         ("no_such_field", None),
         ("no_such_field", 1),
@@ -99,11 +99,10 @@ def test_a_field_that_is_not_acted_on_is_refused_by_name(
     ("field", "value", "accepted"),
     [
         ("echo", True, "send false"),
-        ("response_format", {"type": "json_object"}, 'send {"type": "text"}'),
-        ("tool_choice", "required", 'send "none" or "auto"'),
+        ("modalities", ["audio"], 'send ["text"]'),
+        ("function_call", "required", 'send "none" or "auto"'),
         ("user", 7, "must be of type string"),
         ("metadata", 7, "must be of type object"),
-        ("parallel_tool_calls", 7, "must be of type boolean"),
     ],
 )
 def test_what_is_accepted_is_said_in_json(field: str, value: object, accepted: str) -> None:
@@ -125,9 +124,7 @@ def test_an_unknown_field_like_no_other_is_to_be_left_out() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("tools", [{"type": "function"}]),
-        ("tool_choice", "required"),
-        ("response_format", {"type": "json_object"}),
+        ("functions", [{"name": "weather"}]),
         ("echo", True),
         ("reasoning_effort", "high"),
         ("prompt", "hello"),

@@ -49,12 +49,13 @@ class BarReader:
 
 @pytest.fixture(autouse=True)
 def constrained(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every request is bound by the same grammar and read by a `BarReader`."""
+    """Every request is bound by the same grammar and read by a `BarReader`; the template takes the tools."""
 
     async def constraint_of(*_: object) -> Constraining:
         return Constraining("a grammar", BarReader, TOOLS)
 
     monkeypatch.setattr("server.api.generation_endpoint.constraint_of", constraint_of)
+    monkeypatch.setattr("server.api.tokenization.Tokenization._template_shows_tools", True)
 
 
 async def test_calls_are_part_of_the_message(bench: Bench) -> None:

@@ -22,8 +22,10 @@ from adapters_store import AdapterStore
 from server.api.app import create_app
 from server.api.protocol.chat_request import ChatRequest
 from server.api.protocol.completion_request import CompletionRequest
+from server.api.protocol.constraint_fields import ConstraintFields
 from server.api.protocol.generation_request import NEUTRAL, GenerationRequest
 from server.api.protocol.strict_fields import Neutral, StrictFields
+from server.api.protocol.tool_fields import ToolFields
 from server.config import Settings
 from server.errors import BaseModelError, ConfigurationError, SwitchyardError
 from tests.api.scripted_engine import ScriptedEngine, model_info, saying
@@ -39,7 +41,8 @@ _OTHER_ERRORS = {
     "method_not_allowed": (405, "The path has no such method; `Allow` has those that it has."),
 }
 _REQUESTS: dict[str, type[StrictFields]] = {
-    request.__name__: request for request in (GenerationRequest, CompletionRequest, ChatRequest)
+    request.__name__: request
+    for request in (GenerationRequest, ConstraintFields, CompletionRequest, ChatRequest, ToolFields)
 }
 
 

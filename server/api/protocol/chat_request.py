@@ -7,7 +7,8 @@ from pydantic import Field, model_validator
 
 from server.api.protocol.generation_request import MAX_LOGPROBS, NEUTRAL, GenerationRequest
 from server.api.protocol.messages import Message
-from server.api.protocol.strict_fields import Label, Neutral, refused_field
+from server.api.protocol.strict_fields import Neutral, refused_field
+from server.api.protocol.tool_fields import ToolFields
 
 EXAMPLES: Mapping[str, dict[str, Any]] = {
     "answer": {"model": "base", "messages": [{"role": "user", "content": "Say hello."}], "max_completion_tokens": 8},
@@ -19,11 +20,50 @@ EXAMPLES: Mapping[str, dict[str, Any]] = {
         "logprobs": True,
         "top_logprobs": 2,
     },
+    "answer that is valid by a schema": {
+        "model": "base",
+        "messages": [{"role": "user", "content": "Where is the Louvre?"}],
+        "max_tokens": 40,
+        "response_format": {
+            "type": "json_schema",
+            "json_schema": {
+                "name": "place",
+                "schema": {
+                    "type": "object",
+                    "properties": {"city": {"type": "string", "maxLength": 20}},
+                    "required": ["city"],
+                    "additionalProperties": False,
+                },
+            },
+        },
+    },
+    "call of a tool": {
+        "model": "base",
+        "messages": [{"role": "user", "content": "How is the weather in Paris?"}],
+        "max_tokens": 60,
+        "tools": [
+            {
+                "type": "function",
+                "function": {
+                    "name": "weather",
+                    "description": "The weather in a city.",
+                    "parameters": {
+                        "type": "object",
+                        "properties": {"city": {"type": "string", "maxLength": 20}},
+                        "required": ["city"],
+                        "additionalProperties": False,
+                    },
+                },
+            }
+        ],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+    },
 }
 """Bodies that the OpenAPI document shows, by what they do."""
 
 
-class ChatRequest(GenerationRequest):
+class ChatRequest(ToolFields, GenerationRequest):
     """Answer a conversation, written out by the base model's chat template."""
 
     neutral: ClassVar[Mapping[str, Neutral]] = {
@@ -36,12 +76,8 @@ class ChatRequest(GenerationRequest):
         "function_call": Neutral("none", "auto"),
         "functions": Neutral([]),
         "modalities": Neutral(["text"]),
-        "parallel_tool_calls": Label(bool),
         "prediction": Neutral(),
         "reasoning_effort": Neutral("none"),
-        "response_format": Neutral({"type": "text"}),
-        "tool_choice": Neutral("none", "auto"),
-        "tools": Neutral([]),
         "verbosity": Neutral("medium"),
         "web_search_options": Neutral(),
     }

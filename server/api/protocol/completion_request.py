@@ -26,6 +26,11 @@ EXAMPLES: Mapping[str, dict[str, Any]] = {
         "seed": 7,
     },
     "score a text": {"model": "base", "prompt": "To be or not to be", "max_tokens": 0, "echo": True, "logprobs": 1},
+    "one of several texts": {
+        "model": "base",
+        "prompt": "The sky is",
+        "structured_outputs": {"choice": ["blue", "grey"]},
+    },
 }
 """Bodies that the OpenAPI document shows, by what they do."""
 

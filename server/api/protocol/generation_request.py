@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
+from server.api.protocol.constraint_fields import ConstraintFields
 from server.api.protocol.strict_fields import UNSUPPORTED, Label, Neutral, StrictFields, refused_field
 from server.engine.messages import FallbackPolicy
 
@@ -35,19 +36,12 @@ NEUTRAL: Mapping[str, Neutral] = {
     "bad_words": Neutral([]),
     "cache_salt": Neutral(),
     "detokenize": Neutral(True),
-    "ebnf": Neutral(),
-    "guided_choice": Neutral(),
-    "guided_grammar": Neutral(),
-    "guided_json": Neutral(),
-    "guided_regex": Neutral(),
     "kv_transfer_params": Neutral(),
     "length_penalty": Neutral(1),
     "logits_processors": Neutral([]),
     "lora_path": Neutral(hint="publish the adapter, then name it in `model`"),
     "priority": Neutral(0),
-    "regex": Neutral(),
     "spaces_between_special_tokens": Neutral(True),
-    "structured_outputs": Neutral(),
     "truncate_prompt_tokens": Neutral(hint="shorten the prompt before it is sent"),
     "typical_p": Neutral(1),
     "use_beam_search": Neutral(False),
@@ -113,7 +107,7 @@ class StreamOptions(StrictFields):
         return self
 
 
-class GenerationRequest(StrictFields):
+class GenerationRequest(ConstraintFields):
     """Fields that say what to generate with, and how."""
 
     neutral: ClassVar[Mapping[str, Neutral]] = NEUTRAL
