@@ -63,6 +63,6 @@ def _settle(sequence: Sequence, future: "Future[TokenConstraint]") -> str | None
     """Give a sequence its constraint, or say why there is none."""
     try:
         sequence.constraint = future.result()
-    except Exception as error:  # whatever a stranger's grammar made the library raise is that request's end
+    except BaseException as error:  # a panic of the library is no Exception, and is that request's end alone
         return str(error) or type(error).__name__
     return None

@@ -33,6 +33,8 @@ class Bench:
             raise ValueError("no such rule: start")
         if grammar == "strange":
             raise KeyError
+        if grammar == "panic":
+            raise BaseException("the library panicked")
         return Free()
 
     def go_on(self, compilations: int) -> None:
@@ -58,10 +60,14 @@ def test_a_sequence_comes_out_with_its_constraint_once_it_is_compiled() -> None:
 
 def test_a_grammar_that_cannot_be_says_why() -> None:
     bench = Bench()
-    for number, grammar in enumerate(("bad", "strange")):
+    for number, grammar in enumerate(("bad", "strange", "panic")):
         bench.queue.add(sequence(request_id=str(number), grammar=grammar))
-    bench.go_on(2)
-    assert [problem for _, problem in bench.queue.take()] == ["no such rule: start", "KeyError"]
+    bench.go_on(3)
+    assert [problem for _, problem in bench.queue.take()] == [
+        "no such rule: start",
+        "KeyError",
+        "the library panicked",
+    ]
     bench.queue.close()
 
 
