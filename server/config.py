@@ -2,10 +2,10 @@
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MiB = 1024 * 1024
 
@@ -20,6 +20,20 @@ def default_cache_dir() -> Path:
 def environment_without_settings() -> dict[str, str]:
     """This process's environment less `SWITCHYARD_*`, for a child that is handed its settings otherwise."""
     return {name: value for name, value in os.environ.items() if not name.upper().startswith("SWITCHYARD_")}
+
+
+def _absolute(path: Path) -> Path:
+    if not path.is_absolute():
+        raise ValueError(f"{path} is not an absolute path")
+    return path
+
+
+def _paths(value: Any) -> Any:
+    """Directories as one text, joined as in PATH."""
+    return tuple(part for part in value.split(os.pathsep) if part) if isinstance(value, str) else value
+
+
+PathList = Annotated[tuple[Annotated[Path, AfterValidator(_absolute)], ...], NoDecode, BeforeValidator(_paths)]
 
 
 class Settings(BaseSettings):
@@ -72,6 +86,13 @@ class Settings(BaseSettings):
     # Store
     store: Path = Field(Path("adapters"), description="Directory of the adapter store; created when absent.")
     max_rank: Annotated[int, Field(ge=1)] = Field(256, description="Largest rank an adapter may have.")
+    adapter_roots: PathList | None = Field(
+        None,
+        description="Directories, absolute and joined by `:`, below which `lora_path` may name an adapter to publish.",
+    )
+    allow_hub_sources: bool = Field(
+        False, description="Whether clients may have the server fetch adapters from a hub to publish them."
+    )
 
     # Engine
     max_rows: Annotated[int, Field(ge=1)] = Field(32, description="Sequences that run in one batch.")

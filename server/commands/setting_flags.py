@@ -56,8 +56,11 @@ def _flag(name: str, field: FieldInfo) -> inspect.Parameter:
 def _value_type(annotation: Any) -> Any:
     """The type of a value that is given: without the None of an optional setting."""
     if get_origin(annotation) in (Union, UnionType):
-        return next(part for part in get_args(annotation) if part is not type(None))
-    return annotation
+        return _value_type(next(part for part in get_args(annotation) if part is not type(None)))
+    if get_origin(annotation) is Annotated:
+        return _value_type(get_args(annotation)[0])
+    # A list is one text; the settings split it, as they do that of the environment.
+    return str if get_origin(annotation) is tuple else annotation
 
 
 def _default(field: FieldInfo) -> str:

@@ -106,6 +106,14 @@ def test_an_impossible_setting_is_named(flags: dict[str, Any], says: str) -> Non
         settings_from(flags)
 
 
+def test_directories_are_joined_as_in_a_path_and_must_be_absolute(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SWITCHYARD_ADAPTER_ROOTS", "/srv/tuned:/mnt/team")
+    assert settings_from({}).adapter_roots == (Path("/srv/tuned"), Path("/mnt/team"))
+    assert settings_from({"adapter_roots": "/srv/other"}).adapter_roots == (Path("/srv/other"),)
+    with pytest.raises(ConfigurationError, match=r"adapter_roots\.1: .*tuned is not an absolute path"):
+        settings_from({"adapter_roots": "/srv/other:tuned"})
+
+
 def test_an_impossible_setting_ends_the_command_with_one_line(run: Run) -> None:
     finished = run("serve", "--window-ms", "99")
     assert (finished.status, finished.stdout) == (1, "")
