@@ -6,6 +6,7 @@
 from adapters_store.errors import SwitchyardError
 
 __all__ = [
+    "AdapterAlreadyLoaded",
     "AdapterUnavailable",
     "AuthenticationFailed",
     "BaseModelError",
@@ -21,6 +22,7 @@ __all__ = [
     "QueueFull",
     "RequestTimeout",
     "SwitchyardError",
+    "UnsupportedEndpoint",
     "UnsupportedField",
     "UnsupportedMediaType",
 ]
@@ -50,6 +52,12 @@ class UnsupportedField(InvalidRequest):
     """A field that OpenAI or a peer knows and this server does not act on, named instead of ignored."""
 
     code = "unsupported_parameter"
+
+
+class AdapterAlreadyLoaded(InvalidRequest):
+    """An adapter was to be loaded under a name that is there already, and not in its place."""
+
+    code = "adapter_already_loaded"
 
 
 class BodyTooLarge(InvalidRequest):
@@ -109,6 +117,12 @@ class NotFound(SwitchyardError):
     status = 404
     type = "invalid_request_error"
     code = "not_found"
+
+
+class UnsupportedEndpoint(NotFound):
+    """An endpoint of OpenAI or a peer that this server does not have; the message says what to use instead."""
+
+    code = "unsupported_endpoint"
 
 
 class QueueFull(SwitchyardError):

@@ -12,6 +12,7 @@ from adapters_store import StoreBusy
 from server.api.declared_routes import allowed_methods, path_under_v1
 from server.api.json_response import json_response
 from server.api.request_id import request_id
+from server.api.unsupported_endpoints import instead_of
 from server.errors import (
     AuthenticationFailed,
     EngineUnavailable,
@@ -19,6 +20,7 @@ from server.errors import (
     QueueFull,
     RequestTimeout,
     SwitchyardError,
+    UnsupportedEndpoint,
 )
 
 logger = logging.getLogger(__name__)
@@ -80,6 +82,9 @@ async def _on_http_exception(request: Request, error: Exception) -> Response:
     place = f"{request.method} {request.url.path}"
     headers = {name.lower(): value for name, value in (error.headers or {}).items()}
     if error.status_code == 404:
+        instead = instead_of(request.url.path)
+        if instead is not None:
+            return error_response(UnsupportedEndpoint(f"{place} is not part of this server: {instead}"))
         near = path_under_v1(request)
         advice = f"; did you mean {near}? (the client's base_url ends in /v1)" if near is not None else ""
         body = _object(f"there is no {place}{advice}", "invalid_request_error", None, "not_found")

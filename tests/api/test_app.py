@@ -117,3 +117,9 @@ async def test_the_version_and_the_description_of_the_api(bench: Bench) -> None:
     assert description["info"]["version"] == version
     body = description["paths"]["/v1/chat/completions"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert "messages" in body["properties"]
+
+
+async def test_ping_is_health_under_the_name_of_peers_and_needs_no_key(bench: Bench) -> None:
+    async with serving(bench, bench.engine(saying([])), api_key="secret") as client:
+        answer = await client.get("/ping")
+    assert (answer.status_code, answer.json()) == (200, {"status": "ok"})

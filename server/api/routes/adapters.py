@@ -96,7 +96,7 @@ async def delete_adapter(name: str, context: RequestContext) -> Response:
     entry = await context.write(context.store.delete, parse_adapter_name(name))
     digests = ", ".join(version.digest for version in entry.versions)
     _log_change("deleted", entry.name, ", ".join(entry.aliases) or "none", digests)
-    await _unload_unused(context, {version.digest for version in entry.versions})
+    await unload_unused(context, {version.digest for version in entry.versions})
     return json_response(deletion_answer(entry))
 
 
@@ -138,7 +138,7 @@ async def retire_version(name: str, request: Request, context: RequestContext) -
     adapter, digest = await _version_asked(name, request, context)
     version = await context.write(context.store.retire, adapter, digest)
     _log_change("retired", adapter, "none", digest)
-    await _unload_unused(context, {digest})
+    await unload_unused(context, {digest})
     return json_response(state_answer(version))
 
 
@@ -187,7 +187,7 @@ def _publishable(name: str, alias: str) -> AdapterName:
     return adapter
 
 
-async def _unload_unused(context: Context, digests: set[str]) -> None:
+async def unload_unused(context: Context, digests: set[str]) -> None:
     """Free the device of versions that resolve under no name."""
     unnamed = await asyncio.to_thread(context.store.unnamed, digests)
     if context.is_ready:

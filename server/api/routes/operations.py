@@ -1,4 +1,4 @@
-"""`/health`, `/ready`, `/version` and `/metrics`."""
+"""`/health`, `/ping`, `/ready`, `/version` and `/metrics`."""
 
 from fastapi import APIRouter, Request, Response
 
@@ -15,6 +15,12 @@ async def health(context: RequestContext) -> Response:
     if context.failure is not None:
         return json_response({"status": "failed"}, status=503)
     return json_response({"status": "ok"})
+
+
+@router.get("/ping")
+async def ping(context: RequestContext) -> Response:
+    """The same as `/health`, under the name that vLLM and LoRAX have for it."""
+    return await health(context)
 
 
 @router.get("/ready")
