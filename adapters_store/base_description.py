@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from adapters_store.atomic_file import read_limited, replace_file
+from adapters_store.base_tokenizer import BaseTokenizer
 from adapters_store.errors import StoreError
 from adapters_store.file_operations import OS_FILES, FileOperations
 
@@ -18,12 +19,14 @@ class BaseDescription:
     """A base model as far as an adapter depends on it.
 
     `modules` gives every linear module that an adapter may target: its full name
-    (`model.layers.0.self_attn.q_proj`) and its shape (out_features, in_features).
+    (`model.layers.0.self_attn.q_proj`) and its shape (out_features, in_features). `tokenizer` is what adapters'
+    tokenizers are compared with, None where it is not known.
     """
 
     name: str
     architecture: str
     modules: Mapping[str, tuple[int, int]]
+    tokenizer: BaseTokenizer | None = None
 
 
 def save_base(description: BaseDescription, path: Path, files: FileOperations = OS_FILES) -> None:

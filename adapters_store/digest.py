@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from adapters_store.adapter_files import ADAPTER_FILES, open_regular
+from adapters_store.adapter_files import open_regular, version_files
 from adapters_store.errors import ChecksumMismatch, CorruptVersion, MissingFiles
 
 
@@ -32,12 +32,14 @@ def manifest_digest(files: Iterable[FileRecord]) -> str:
 
 
 def directory_digest(directory: Path) -> str:
-    """The digest of the adapter that lies in a directory; other files there do not count.
+    """The digest of the adapter that lies in a directory; files that make no adapter do not count.
+
+    `prompting.json` counts where it is there, so an adapter without one has the digest of its two files.
 
     Raises:
         OSError: a file is missing, unreadable or not a regular file.
     """
-    return manifest_digest(_file_record(directory / name) for name in ADAPTER_FILES)
+    return manifest_digest(_file_record(directory / name) for name in version_files(directory))
 
 
 def verify_directory(directory: Path, digest: str) -> None:
@@ -65,7 +67,7 @@ def read_verified(directory: Path, digest: str, *, max_bytes: int) -> dict[str, 
         CorruptVersion: a file is larger than `max_bytes`.
     """
     try:
-        contents = {name: _read_file(directory / name, digest, max_bytes) for name in ADAPTER_FILES}
+        contents = {name: _read_file(directory / name, digest, max_bytes) for name in version_files(directory)}
     except OSError as error:
         raise _missing(digest, error) from error
     records = (FileRecord(name, len(data), hashlib.sha256(data).hexdigest()) for name, data in contents.items())

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from adapters_store.adapter_prompting import PromptingSummary
+
 
 @dataclass(frozen=True, slots=True)
 class AdapterMetadata:
@@ -12,7 +14,8 @@ class AdapterMetadata:
     rank; `rank_min` and `rank_max` are its smallest and largest key. `parameters` counts elements of all
     tensors and `tensor_bytes` their bytes at rest. `dtype` is safetensors' name (`F32`, `F16`, `BF16`), joined
     by `+` where tensors differ. `base_name` is what the adapter's configuration calls its base.
-    `target_modules` are the last parts of the adapted modules' names, sorted.
+    `target_modules` are the last parts of the adapted modules' names, sorted. `prompting` is what the version brings
+    beside its weights, None where that is nothing.
     """
 
     method: str
@@ -25,3 +28,4 @@ class AdapterMetadata:
     base_name: str | None
     target_modules: tuple[str, ...]
     warnings: tuple[str, ...] = ()
+    prompting: PromptingSummary | None = None

@@ -1,4 +1,4 @@
-"""Taking an adapter from a directory of unknown origin: the two files that matter, copied and durable."""
+"""Taking an adapter from a directory of unknown origin: the files that matter, copied and durable."""
 
 import io
 import os
@@ -6,29 +6,43 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from adapters_store.adapter_files import CONFIG_FILE, WEIGHTS_FILE, open_regular
+from adapters_store.adapter_files import CONFIG_FILE, PROMPTING_FILE, WEIGHTS_FILE, open_regular
+from adapters_store.adapter_prompting import encode_prompting
+from adapters_store.base_description import BaseDescription
 from adapters_store.errors import AdapterTooLarge, InvalidAdapter
 from adapters_store.file_operations import OS_FILES, FileOperations, write_new_file
 from adapters_store.limits import Limits
+from adapters_store.prompting_source import read_prompting
 from adapters_store.quoting import quoted
 
 PICKLE_SUFFIXES: Final = frozenset({".bin", ".pt", ".pth", ".pkl"})
 _CHUNK_BYTES = 4 * 1024 * 1024
 
 
-def copy_adapter(source: Path, target: Path, limits: Limits, files: FileOperations = OS_FILES) -> None:
+def copy_adapter(
+    source: Path,
+    target: Path,
+    limits: Limits,
+    files: FileOperations = OS_FILES,
+    *,
+    base: BaseDescription | None = None,
+) -> None:
     """Copy the adapter files of `source` into the empty directory `target`, read-only and durable.
 
-    Other files (README, tokenizer, checkpoints) are left behind.
+    What its tokenizer and generation configuration say otherwise than the base's becomes `prompting.json`; where that
+    is nothing, there is no such file. Other files (README, checkpoints) are left behind.
 
     Raises:
-        InvalidAdapter: a file is missing, is a pickle or is a symbolic link; `param` names it.
+        InvalidAdapter: a file is missing or malformed, is a pickle or is a symbolic link; `param` names it.
         AdapterTooLarge: a file is larger than the limits allow.
         OSError: the disk refused.
     """
     check_source(source)
     _copy_file(source / CONFIG_FILE, target / CONFIG_FILE, limits.max_config_bytes, files)
     _copy_file(source / WEIGHTS_FILE, target / WEIGHTS_FILE, limits.max_bytes, files)
+    prompting = read_prompting(source, base.tokenizer if base is not None else None)
+    if prompting:
+        write_new_file(target / PROMPTING_FILE, [encode_prompting(prompting)], files, mode=0o444)
     files.sync_directory(target)
 
 

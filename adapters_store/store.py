@@ -128,8 +128,9 @@ class AdapterStore:
         check_slug(alias, "alias")
         check_expectation(name, self.names.read(name), alias, expect)
         with self.versions.staging() as staging:
-            copy_adapter(source, staging, self._limits, self.files)
-            metadata = validate_adapter(staging, base=base if base is not None else self.base(), limits=self._limits)
+            base = base if base is not None else self.base()
+            copy_adapter(source, staging, self._limits, self.files, base=base)
+            metadata = validate_adapter(staging, base=base, limits=self._limits)
             digest = directory_digest(staging)
             stored = StoredVersion(digest=digest, created=clock.now(), metadata=metadata, notes=notes)
             write_version_record(staging, record_of(stored, str(name)), self.files)

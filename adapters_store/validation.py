@@ -6,15 +6,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
 
-from adapters_store.adapter_files import CONFIG_FILE, WEIGHTS_FILE
+from adapters_store.adapter_files import CONFIG_FILE, PROMPTING_FILE, WEIGHTS_FILE
+from adapters_store.adapter_prompting import (
+    MAX_PROMPTING_BYTES,
+    PromptingSummary,
+    decode_prompting,
+    summarise_prompting,
+)
 from adapters_store.atomic_file import read_limited
 from adapters_store.base_description import BaseDescription
-from adapters_store.errors import InvalidAdapter
+from adapters_store.chat_template import probe_template
+from adapters_store.errors import ChatTemplateFailed, InvalidAdapter
 from adapters_store.limits import Limits
 from adapters_store.lora_format import check_lora
 from adapters_store.metadata import AdapterMetadata
 from adapters_store.quoting import quoted
 from adapters_store.safetensors_file import SafetensorsFile, open_safetensors
+from adapters_store.tokenizer_directory import optional_content
 
 FormatCheck = Callable[[Mapping[str, Any], SafetensorsFile, BaseDescription | None, Limits], AdapterMetadata]
 
@@ -23,20 +31,27 @@ FORMATS: Final[Mapping[str, FormatCheck]] = {"LORA": check_lora}
 
 
 def validate_adapter(directory: Path, *, base: BaseDescription | None, limits: Limits) -> AdapterMetadata:
-    """Check the two files of an adapter: configuration, header, shapes, and at last every value.
+    """Check an adapter's files: configuration, header, shapes, how it is prompted, and at last every value.
 
-    Without a base, modules and their shapes go unchecked, and a warning says so.
+    Without a base, modules and their shapes go unchecked, and a warning says so. A chat template must compile and
+    write a short conversation, in a process of its own.
 
     Raises:
         InvalidAdapter, AdapterTooLarge: it may not be served; `param` names the file, field or tensor.
+        ChatTemplateFailed: its chat template does not work.
         OSError: a file cannot be read.
     """
     config = _read_config(directory / CONFIG_FILE, limits)
     check = _format_of(config)
     weights = open_safetensors(directory / WEIGHTS_FILE, max_bytes=limits.max_bytes, max_tensors=limits.max_tensors)
     metadata = check(config, weights, base, limits)
+    prompting = _check_prompting(directory, base)
     weights.check_finite()
-    return dataclasses.replace(metadata, warnings=metadata.warnings + _base_warnings(metadata.base_name, base))
+    return dataclasses.replace(
+        metadata,
+        warnings=metadata.warnings + _base_warnings(metadata.base_name, base),
+        prompting=prompting,
+    )
 
 
 def _read_config(path: Path, limits: Limits) -> Mapping[str, Any]:
@@ -48,6 +63,22 @@ def _read_config(path: Path, limits: Limits) -> Mapping[str, Any]:
     if not isinstance(config, dict):
         raise InvalidAdapter(f"{path.name} is not a JSON object", param=path.name)
     return config
+
+
+def _check_prompting(directory: Path, base: BaseDescription | None) -> PromptingSummary | None:
+    """What the version brings; None where it has no `prompting.json`."""
+    content = optional_content(directory / PROMPTING_FILE, MAX_PROMPTING_BYTES)
+    if content is None:
+        return None
+    prompting = decode_prompting(content)
+    if prompting.chat_template is not None:
+        known = base.tokenizer.special_tokens if base is not None and base.tokenizer is not None else {}
+        try:
+            probe_template(prompting.chat_template, {**known, **prompting.special_tokens})
+        except ChatTemplateFailed as error:
+            error.param = "chat_template"
+            raise
+    return summarise_prompting(prompting, content)
 
 
 def _refuse_constant(constant: str) -> NoReturn:
