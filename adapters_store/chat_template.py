@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from adapters_store.errors import ChatTemplateFailed
 from adapters_store.template_process import TemplateProcess
 
 _PROBE: Final = ({"role": "user", "content": "Hello"},)
@@ -29,8 +30,10 @@ def probe_template(template: str, special_tokens: Mapping[str, str]) -> None:
     """Write a conversation of one message with a template.
 
     Raises:
-        ChatTemplateFailed: it does not compile, refuses, fails, or takes too much time, memory or text.
+        ChatTemplateFailed: it does not compile, refuses, fails, writes nothing, or takes too much time, memory or text.
         OSError: no process can be started.
     """
     with TemplateProcess() as process:
-        process.render(template, template_variables(_PROBE, special_tokens))
+        text = process.render(template, template_variables(_PROBE, special_tokens))
+    if not text:
+        raise ChatTemplateFailed("the chat template writes nothing of a conversation: write its messages")

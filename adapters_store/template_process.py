@@ -58,6 +58,12 @@ class TemplateProcess:
         process = self._process
         return None if process is None else process.pid
 
+    def kill(self) -> None:
+        """End what the worker is at, without waiting for it; the `render` that waits for it fails."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
     def close(self) -> None:
         """End the worker. A later `render` starts another."""
         with self._lock:

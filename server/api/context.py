@@ -12,6 +12,7 @@ from typing import Annotated, ParamSpec, TypeVar
 from fastapi import Depends, Request
 
 from adapters_store import AdapterStore, BaseDescription
+from adapters_store.base_tokenizer import describe_tokenizer
 from adapters_store.task_directory import TaskDirectory
 from server.api.adapter_demand import AdapterDemand
 from server.api.admission import Admission
@@ -70,7 +71,14 @@ class ServedModel:
         return cls(
             name=name,
             info=info,
-            description=BaseDescription(name=info.base_name, architecture=info.architecture, modules=info.modules),
+            description=BaseDescription(
+                name=info.base_name,
+                architecture=info.architecture,
+                modules=info.modules,
+                tokenizer=describe_tokenizer(
+                    Path(info.directory), embedding_rows=info.vocab_size, eos_token_ids=tuple(info.eos_token_ids)
+                ),
+            ),
             tokenization=tokenization,
             admission=admission,
             names=names,
@@ -82,7 +90,9 @@ class ServedModel:
                 metrics=metrics.tasks,
                 adapter_budget_bytes=info.adapter_budget_bytes,
             ),
-            promptings=Promptings(tokenization),
+            promptings=Promptings(
+                tokenization, embedding_rows=info.vocab_size, eos_token_ids=tuple(info.eos_token_ids)
+            ),
             shadowing=Shadowing(
                 engine,
                 admission,

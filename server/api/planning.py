@@ -77,7 +77,7 @@ def _sampling(
         top_k=max(0, int(chosen("top_k"))),
         min_p=chosen("min_p"),
         seed=asked.seed,
-        stop_token_ids=tuple(asked.stop_token_ids),
+        stop_token_ids=(*asked.stop_token_ids, *(() if asked.ignore_eos else prompting.stop_token_ids)),
         ignore_eos=asked.ignore_eos,
         min_tokens=asked.min_tokens,
         presence_penalty=asked.presence_penalty,

@@ -1,25 +1,23 @@
-"""Text and conversations to token ids, by the base model's own tokenizer and chat template."""
+"""Text and conversations to token ids, by the tokenizer and chat template of the base or of an adapter."""
 
 import asyncio
 import importlib
 from collections.abc import Mapping, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from tokenizers import Tokenizer
 
+from adapters_store.errors import ChatTemplateFailed
+from server.api.chat_template import BaseTemplate, ChatTemplate
 from server.api.token_bytes import TokenBytes
 from server.api.tool_format import ToolDialect, format_of
 from server.api.tool_prompt import PROBE_TOOL, speaks_of_tools, with_tools_written_out
 from server.errors import BaseModelError, InvalidRequest
 
-if TYPE_CHECKING:
-    from transformers import PreTrainedTokenizerFast
-
 # Below this many characters encoding takes a few milliseconds at most, less than a thread is worth.
 _INLINE_CHARS = 8_192
-_SHOWN_CHARS = 300
 
 
 def import_tokenizer_classes() -> None:
@@ -28,15 +26,17 @@ def import_tokenizer_classes() -> None:
 
 
 class Tokenization:
-    """The tokenizer of one base model.
+    """A tokenizer and a chat template: the base's, or what an adapter has in their place.
 
     Encoding goes to the `tokenizers` object itself: the wrapper of transformers sets truncation and padding on
-    every call, which two threads may not do at once.
+    every call, which two threads may not do at once. `special_tokens` are texts by role (`bos_token`).
     """
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerFast") -> None:
-        self._templates = tokenizer
-        self.tokenizer: Tokenizer = tokenizer.backend_tokenizer
+    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, special_tokens: Mapping[str, str]) -> None:
+        self.tokenizer = tokenizer
+        self.template = template
+        self.special_tokens = special_tokens
+        self._shows_tools: bool | None = None
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
 
@@ -51,7 +51,9 @@ class Tokenization:
         from transformers import PreTrainedTokenizerFast
 
         try:
-            return cls(PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True))
+            tokenizer = PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
+            template = BaseTemplate(tokenizer)
+            return cls(tokenizer.backend_tokenizer, template, template.special_tokens)
         except Exception as error:
             raise BaseModelError(f"the base model's tokenizer cannot be read: {error}") from error
 
@@ -62,18 +64,8 @@ class Tokenization:
 
     @cached_property
     def tool_dialect(self) -> ToolDialect:
-        """How this base writes calls of tools."""
-        template = self._templates.chat_template
-        texts = template.values() if isinstance(template, dict) else [template or ""]
-        return ToolDialect(format_of("\n".join(texts)), self.tokenizer)
-
-    @cached_property
-    def _template_shows_tools(self) -> bool:
-        probe = [{"role": "user", "content": "probe"}]
-        try:
-            return self._write(probe, tools=[PROBE_TOOL]) != self._write(probe, tools=None)
-        except InvalidRequest:
-            return False
+        """How calls of tools are written."""
+        return ToolDialect(format_of(self.template.source), self.tokenizer)
 
     async def encode_prompt(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a plain prompt, with the special tokens that the tokenizer adds by default."""
@@ -94,41 +86,34 @@ class Tokenization:
         calls are written into the messages where the template knows of none.
 
         Raises:
-            InvalidRequest: the base has no chat template, or the template refuses these messages.
+            InvalidRequest, ChatTemplateFailed: there is no chat template, or it refuses these messages.
         """
         options = {"add_generation_prompt": add_generation_prompt, "continue_final_message": continue_final_message}
-        write = partial(self._write_with_tools, messages, list(tools or ()), options)
-        size = sum(len(message["content"]) for message in messages)
-        text = write() if size <= _INLINE_CHARS else await asyncio.to_thread(write)
+        text = await self._write(messages, list(tools or ()), options)
         return await self._encode(text, add_special_tokens=add_special_tokens)
 
-    def _write_with_tools(
+    async def _write(
         self, messages: Sequence[Mapping[str, Any]], tools: list[Mapping[str, Any]], options: Mapping[str, Any]
     ) -> str:
         if not (tools or speaks_of_tools(messages)):
-            return self._write(messages, **options)
-        if self._template_shows_tools:
-            return self._write(messages, tools=tools or None, **options)
+            return await self.template.write(messages, **options)
+        if await self._template_shows_tools():
+            return await self.template.write(messages, tools=tools or None, **options)
         try:
-            return self._write(with_tools_written_out(messages, tools), **options)
-        except InvalidRequest:
+            return await self.template.write(with_tools_written_out(messages, tools), **options)
+        except (InvalidRequest, ChatTemplateFailed):
             # Gemma's templates, among others, refuse the role system.
-            return self._write(with_tools_written_out(messages, tools, has_system=False), **options)
+            return await self.template.write(with_tools_written_out(messages, tools, has_system=False), **options)
 
-    def _write(self, messages: Sequence[Mapping[str, Any]], **options: Any) -> str:
-        if self._templates.chat_template is None:
-            raise InvalidRequest(
-                "the base model has no chat template: write the conversation out and send it to /v1/completions",
-                param="messages",
-            )
-        conversation: Any = list(messages)
-        try:
-            text = self._templates.apply_chat_template(conversation, tokenize=False, **options)
-        # A template is a program that runs over the client's values, and may fail at them in any way.
-        except Exception as error:
-            detail = str(error).partition("\n")[0][:_SHOWN_CHARS]
-            raise InvalidRequest(f"the chat template refuses these messages: {detail}", param="messages") from error
-        return str(text)
+    async def _template_shows_tools(self) -> bool:
+        if self._shows_tools is None:
+            probe = [{"role": "user", "content": "probe"}]
+            try:
+                shown = await self.template.write(probe, tools=[PROBE_TOOL])
+                self._shows_tools = shown != await self.template.write(probe)
+            except (InvalidRequest, ChatTemplateFailed):
+                self._shows_tools = False
+        return self._shows_tools
 
     async def _encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
         if len(text) <= _INLINE_CHARS:

@@ -12,7 +12,7 @@ from fastapi import Request
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
-from adapters_store.adapter_files import ADAPTER_FILES
+from adapters_store.adapter_files import ADAPTER_FILES, SOURCE_FILES
 from server.api.request_body import limited_stream
 from server.errors import InvalidRequest
 
@@ -99,7 +99,7 @@ def _file_name(disposition: bytes) -> str:
     """
     _, options = parse_options_header(disposition)
     sent = options.get(b"filename") or options.get(b"name") or b""
-    for name in ADAPTER_FILES:
+    for name in SOURCE_FILES:
         if sent == name.encode():
             return name
     shown = sent[:64].decode("utf-8", "replace")
@@ -107,7 +107,7 @@ def _file_name(disposition: bytes) -> str:
     if shown.endswith((".bin", ".pt", ".pth", ".pkl")):
         hint = "; a pickle can run code when it is loaded: save the adapter as safetensors"
     raise InvalidRequest(
-        f"the upload holds a part {shown!r}; an adapter's files are {' and '.join(ADAPTER_FILES)}{hint}",
+        f"the upload holds a part {shown!r}; an adapter's files are {', '.join(SOURCE_FILES)}{hint}",
         param="files",
     )
 

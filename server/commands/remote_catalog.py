@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TransferSpeedColumn
 
 from adapters_store import parse_adapter_name
-from adapters_store.adapter_files import ADAPTER_FILES
+from adapters_store.adapter_files import ADAPTER_FILES, SOURCE_FILES
 from adapters_store.names import AdapterName, AdapterRef
 from adapters_store.source_directory import check_source, open_source_file
 from adapters_store.version_notes import VersionNotes
@@ -49,10 +49,10 @@ class RemoteCatalog:
     ) -> dict[str, Any]:
         check_source(directory)
         with self._progress() as progress, ExitStack() as open_files:
-            total = sum(_size(directory / file_name) for file_name in ADAPTER_FILES)
-            task = progress.add_task(f"push {name}", total=total)
+            names = [name for name in SOURCE_FILES if name in ADAPTER_FILES or (directory / name).exists()]
+            task = progress.add_task(f"push {name}", total=sum(_size(directory / file_name) for file_name in names))
             files = []
-            for file_name in ADAPTER_FILES:
+            for file_name in names:
                 file = _CountedFile(open_source_file(directory / file_name).detach(), progress, task)
                 files.append(("files", (file_name, open_files.enter_context(file))))
             params = {"alias": alias} | ({} if expect is None else {"expect": expect})

@@ -105,7 +105,9 @@ def test_a_version_published_from_its_own_directory_is_the_same_version(
     assert copy.digest == version.digest
 
 
-@pytest.mark.parametrize("template", ["{% for %}", "{{ raise_exception('never') }}", "{% for m in range(10**9) %}"])
+@pytest.mark.parametrize(
+    "template", ["{% for %}", "{{ raise_exception('never') }}", "{% set x = 1 %}", "{{ 'a' * 10**9 }}"]
+)
 def test_a_template_that_does_not_work_is_refused(
     store: AdapterStore, base: BaseDescription, support: AdapterName, source: Path, template: str
 ) -> None:
@@ -119,7 +121,7 @@ def test_a_template_that_does_not_work_is_refused(
 def test_a_template_may_use_the_special_tokens_of_base_and_adapter(
     store: AdapterStore, base: BaseDescription, support: AdapterName, source: Path
 ) -> None:
-    template = "{% if bos_token != '<s>' or eos_token != '<tool>' %}{{ raise_exception('no') }}{% endif %}"
+    template = "{% if bos_token != '<s>' or eos_token != '<tool>' %}{{ raise_exception('no') }}{% endif %}x"
     write_tokenizer(source, added_tokens=[*BASE_TOKENS, token(6, "<tool>")], eos_token="<tool>", template=template)
     assert store.publish(support, source).created
 

@@ -4,6 +4,7 @@ import asyncio
 from datetime import datetime
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter, Response
 
 from adapters_store import Version
@@ -54,11 +55,12 @@ def _base_card(model: ServedModel, name: str) -> dict[str, Any]:
         "parent": None,
         "digest": None,
         "max_model_len": model.info.max_model_len,
+        "prompting": None,
     }
 
 
 def _adapter_card(model: ServedModel, name: str, version: Version) -> dict[str, Any]:
-    """`root` is the immutable name of the version that answers to `id` now."""
+    """`root` is the immutable name of the version that answers to `id` now; `prompting` is what it brings along."""
     return {
         "id": name,
         "object": "model",
@@ -68,6 +70,7 @@ def _adapter_card(model: ServedModel, name: str, version: Version) -> dict[str, 
         "parent": model.name,
         "digest": version.digest,
         "max_model_len": model.info.max_model_len,
+        "prompting": msgspec.to_builtins(version.metadata.prompting),
     }
 
 
