@@ -7,11 +7,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from adapters_store.adapter_files import ADAPTER_FILES, CONFIG_FILE, SOURCE_FILES, WEIGHTS_FILE
+from adapters_store.base_description import BaseDescription
 from adapters_store.errors import AdapterTooLarge, InvalidAdapter, SourceUnavailable
 from adapters_store.limits import Limits
+from adapters_store.names import LATEST, AdapterName
 from adapters_store.quoting import quoted
+from adapters_store.records import Publication
+from adapters_store.store import AdapterStore
 from adapters_store.tokenizer_directory import MAX_TOKENIZER_BYTES
+from adapters_store.version_notes import VersionNotes
 
 HUB_PREFIX: Final = "hub:"
 
@@ -76,6 +83,30 @@ class HubSource:
 
     def __str__(self) -> str:
         return f"{HUB_PREFIX}{self.repository}" + (f"@{self.revision}" if self.revision is not None else "")
+
+
+def publish_from_hub(
+    store: AdapterStore,
+    name: AdapterName,
+    source: HubSource,
+    *,
+    base: BaseDescription | None = None,
+    alias: str = LATEST,
+    expect: str | None = None,
+    notes: VersionNotes = VersionNotes(),  # noqa: B008 -- frozen
+    endpoint: str | None = None,
+) -> Publication:
+    """Fetch an adapter into the store's own disk and publish it; its notes say which commit it was.
+
+    Raises:
+        SourceUnavailable: it cannot be fetched.
+        StoreError: as `AdapterStore.publish` does.
+        OSError: the disk refused.
+    """
+    with store.versions.staging() as folder:
+        origin = source.fetch(folder, store.limits, endpoint=endpoint)
+        noted = msgspec.structs.replace(notes, source=origin)
+        return store.publish(name, folder, base=base, alias=alias, expect=expect, notes=noted)
 
 
 def parse_hub_source(text: str, *, param: str = "source") -> HubSource:

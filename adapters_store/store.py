@@ -2,7 +2,8 @@
 
 Layout under the root, in which names never become paths:
 
-    versions/<2 hex>/<64 hex>/   adapter_config.json, adapter_model.safetensors, version.json; never changed
+    versions/<2 hex>/<64 hex>/   adapter_config.json, adapter_model.safetensors, perhaps prompting.json,
+                                 and version.json; never changed
     names/<sha256 of name>.json  versions and aliases of one name; replaced whole, under a lock
     tasks/<sha256 of name>.json  the rule of one task route and its revisions; replaced whole, under a lock
     leases/<random>.json         the digests that one server uses; replaced whole, and lapses by itself
@@ -84,6 +85,11 @@ class AdapterStore:
     def root(self) -> Path:
         """The directory of the store."""
         return self._root
+
+    @property
+    def limits(self) -> Limits:
+        """The bounds on what may be published."""
+        return self._limits
 
     @tells_full_disk
     def describe_base(self, description: BaseDescription) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from adapters_store.adapter_files import ADAPTER_FILES
+from adapters_store.adapter_files import ADAPTER_FILES, PROMPTING_FILE
 from adapters_store.digest import verify_directory
 from adapters_store.errors import CorruptTask, CorruptVersion, MissingFiles, StoreError
 from adapters_store.lease_directory import LEASE_FILE, read_lease
@@ -180,7 +180,7 @@ def _version(store: AdapterStore, digest: str, *, is_named: bool) -> Iterator[Fi
         if isinstance(error, MissingFiles):
             return
     for path in _entries(directory):
-        if path.name not in (*ADAPTER_FILES, RECORD_FILE):
+        if path.name not in (*ADAPTER_FILES, PROMPTING_FILE, RECORD_FILE):
             yield from _unknown(path, path.relative_to(store.root))
     try:
         read_version_record(directory)

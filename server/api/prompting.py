@@ -36,8 +36,8 @@ class Prompting:
 
     tokenization: Tokenization
     stops: tuple[str, ...] = ()
-    stop_token_ids: tuple[int, ...] = ()
     sampling: Mapping[str, float] = field(default_factory=dict)
+    stop_token_ids: tuple[int, ...] = ()
 
 
 class Promptings:

@@ -23,8 +23,8 @@ async def read_json(request: Request, limit: int) -> object:
         RequestTimeout: the client stopped sending.
         InvalidRequest: the body is not JSON.
     """
-    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind != "application/json":
+    if not is_json(request):
+        kind = _content_type(request)
         raise UnsupportedMediaType(
             f"the request body is declared as {kind[:64] or 'nothing'}: send JSON, with the header "
             "Content-Type: application/json (curl: -H 'Content-Type: application/json')"
@@ -38,6 +38,15 @@ async def read_json(request: Request, limit: int) -> object:
         raise InvalidRequest(f"the request body is not valid JSON: {error}") from None
     except RecursionError:
         raise InvalidRequest("the request body is nested too deeply") from None
+
+
+def is_json(request: Request) -> bool:
+    """Whether the body is declared as JSON."""
+    return _content_type(request) == "application/json"
+
+
+def _content_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def limited_stream(request: Request, limit: int) -> AsyncIterator[bytes]:

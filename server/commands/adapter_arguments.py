@@ -1,10 +1,12 @@
 """What the `switchyard adapters` commands are given, read with messages that say how to write it."""
 
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import typer
 
 from adapters_store import InvalidName, parse_adapter_name, parse_adapter_ref
+from adapters_store.hub_source import HUB_PREFIX, HubSource, parse_hub_source
 from adapters_store.names import AdapterName, AdapterRef
 from adapters_store.quoting import quoted
 from server.commands.failure import CommandFailed
@@ -24,6 +26,15 @@ def published_name(text: str) -> AdapterName:
         raise CommandFailed(
             f"{quoted(text)} is no adapter's name: give {_NAME}; choose the alias with --alias"
         ) from None
+
+
+def adapter_source(text: str) -> Path | HubSource:
+    """Where an adapter is pushed from.
+
+    Raises:
+        InvalidAdapter: it begins as a place on a hub does, and is none.
+    """
+    return parse_hub_source(text) if text.startswith(HUB_PREFIX) else Path(text)
 
 
 def promoted_version(text: str) -> AdapterRef:

@@ -9,7 +9,7 @@ import typer
 from adapters_store import parse_adapter_name
 from adapters_store.names import LATEST
 from adapters_store.version_notes import VersionNotes, sorted_tags
-from server.commands.adapter_arguments import exact_version, promoted_version, published_name
+from server.commands.adapter_arguments import adapter_source, exact_version, promoted_version, published_name
 from server.commands.adapter_options import (
     DEFAULT_STORE,
     PROD,
@@ -50,7 +50,12 @@ Evaluation = Annotated[
 def push(
     context: typer.Context,
     name: Name,
-    directory: Annotated[Path, typer.Argument(help="What PEFT's save_pretrained wrote.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="The directory that PEFT's save_pretrained wrote, or hub:OWNER/NAME@REVISION on a model hub."
+        ),
+    ],
     alias: Annotated[str, typer.Option(help="The alias to move to the new version.")] = LATEST,
     expect: Expect = None,
     tag: Annotated[list[str] | None, typer.Option(help="A tag for the version: WORD or KEY=WORD; repeatable.")] = None,
@@ -63,17 +68,19 @@ def push(
     api_key: Key = None,
     as_json: Json = False,
 ) -> None:
-    """Publish a PEFT directory as a new version. The same content again gives the same digest.
+    """Publish an adapter as a new version. The same content again gives the same digest.
 
     \b
     Examples:
       switchyard adapters push acme/support ./checkpoint --store adapters
+      switchyard adapters push acme/support hub:acme/support-lora@v1 --store adapters
       switchyard adapters push acme/support ./checkpoint --alias canary --tag lang=de --url http://127.0.0.1:8000
     """
     output = Output(as_json=as_json)
+    published, found = published_name(name), adapter_source(source)
     notes = _notes(tag, description, source_job, parent, evaluation)
     target = catalog(context, url, store, api_key, output, create=True)
-    answer = target.push(published_name(name), directory, alias, expect=expect, notes=notes)
+    answer = target.push(published, found, alias, expect=expect, notes=notes)
     for warning in answer["warnings"]:
         output.warning(warning)
     output.result(answer, moved(answer))

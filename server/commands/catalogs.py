@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import msgspec
 
 from adapters_store import AdapterStore
+from adapters_store.hub_source import HubSource, publish_from_hub
 from adapters_store.names import AdapterName, AdapterRef
 from adapters_store.version_notes import VersionNotes
 from server.api.protocol.adapter_answers import (
@@ -25,9 +26,12 @@ class Catalog(Protocol):
     """Every method answers with what the HTTP API answers, as a dict, and raises SwitchyardError."""
 
     def push(
-        self, name: AdapterName, directory: Path, alias: str, *, expect: str | None, notes: VersionNotes
+        self, name: AdapterName, source: Path | HubSource, alias: str, *, expect: str | None, notes: VersionNotes
     ) -> dict[str, Any]:
-        """Publish a PEFT directory and move `alias` to it; `previous` is the digest it pointed to before, or None."""
+        """Publish a PEFT directory, or an adapter on a hub, and move `alias` to it.
+
+        `previous` is the digest that the alias pointed to before, or None.
+        """
 
     def list(self, limit: int | None, after: AdapterName | None) -> dict[str, Any]:
         """Adapters in order of their names; all of them where `limit` is None."""
@@ -64,10 +68,14 @@ class LocalCatalog:
         self._store = store
 
     def push(
-        self, name: AdapterName, directory: Path, alias: str, *, expect: str | None, notes: VersionNotes
+        self, name: AdapterName, source: Path | HubSource, alias: str, *, expect: str | None, notes: VersionNotes
     ) -> dict[str, Any]:
-        noted = msgspec.structs.replace(notes, source="directory")
-        return publication_answer(self._store.publish(name, directory, alias=alias, expect=expect, notes=noted))
+        if isinstance(source, HubSource):
+            publication = publish_from_hub(self._store, name, source, alias=alias, expect=expect, notes=notes)
+        else:
+            noted = msgspec.structs.replace(notes, source="directory")
+            publication = self._store.publish(name, source, alias=alias, expect=expect, notes=noted)
+        return publication_answer(publication)
 
     def list(self, limit: int | None, after: AdapterName | None) -> dict[str, Any]:
         return list_answer(self._store.page(sys.maxsize if limit is None else limit, after))

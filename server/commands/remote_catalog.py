@@ -13,6 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColum
 
 from adapters_store import parse_adapter_name
 from adapters_store.adapter_files import ADAPTER_FILES, SOURCE_FILES
+from adapters_store.hub_source import HubSource
 from adapters_store.names import AdapterName, AdapterRef
 from adapters_store.source_directory import check_source, open_source_file
 from adapters_store.version_notes import VersionNotes
@@ -45,8 +46,19 @@ class RemoteCatalog:
         self._stderr = stderr
 
     def push(
-        self, name: AdapterName, directory: Path, alias: str, *, expect: str | None, notes: VersionNotes
+        self, name: AdapterName, source: Path | HubSource, alias: str, *, expect: str | None, notes: VersionNotes
     ) -> dict[str, Any]:
+        params = {"alias": alias} | ({} if expect is None else {"expect": expect})
+        if isinstance(source, HubSource):
+            answer = self._call("PUT", f"/v1/adapters/{name}", params=params, json={"source": str(source)})
+        else:
+            answer = self._upload(name, source, params)
+        if notes == VersionNotes():
+            return answer
+        noted = self.annotate(AdapterRef(name, digest=answer["digest"]), notes, [])
+        return {**answer, "notes": noted["notes"]}
+
+    def _upload(self, name: AdapterName, directory: Path, params: dict[str, str]) -> dict[str, Any]:
         check_source(directory)
         with self._progress() as progress, ExitStack() as open_files:
             names = [name for name in SOURCE_FILES if name in ADAPTER_FILES or (directory / name).exists()]
@@ -55,12 +67,7 @@ class RemoteCatalog:
             for file_name in names:
                 file = _CountedFile(open_source_file(directory / file_name).detach(), progress, task)
                 files.append(("files", (file_name, open_files.enter_context(file))))
-            params = {"alias": alias} | ({} if expect is None else {"expect": expect})
-            answer = self._call("PUT", f"/v1/adapters/{name}", params=params, files=files)
-        if notes == VersionNotes():
-            return answer
-        noted = self.annotate(AdapterRef(name, digest=answer["digest"]), notes, [])
-        return {**answer, "notes": noted["notes"]}
+            return self._call("PUT", f"/v1/adapters/{name}", params=params, files=files)
 
     def list(self, limit: int | None, after: AdapterName | None) -> dict[str, Any]:
         entries: builtins.list[dict[str, Any]] = []

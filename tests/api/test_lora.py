@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from adapters_store import UnknownAdapter, parse_adapter_name
+from tests.adapters_store.fake_hub import configured_hub
 from tests.api.harness import Bench, serving
 from tests.api.scripted_engine import ScriptedEngine, saying
 
@@ -162,3 +163,17 @@ async def test_a_pin_is_refused_by_name(client: httpx.AsyncClient, roots: Path) 
     refused = await client.post("/load_lora_adapter", json=body)
     assert refused.status_code == 400
     assert "pinned is not supported" in refused.json()["error_message"]
+
+
+async def test_a_place_on_a_hub_is_fetched_where_the_operator_allows_it(
+    bench: Bench, engine: ScriptedEngine, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    message, code, param = error_of(await load(client, "tuned", "hub:team/tuned"), 403)
+    assert "SWITCHYARD_ALLOW_HUB_SOURCES" in message
+    assert (code, param) == ("forbidden_source", "lora_path")
+    with configured_hub(monkeypatch) as hub:
+        hub.add("team/tuned", bench.adapter_directory(seed=4), "v1")
+        async with serving(bench, engine, allow_hub_sources=True) as allowed:
+            assert (await load(allowed, "tuned", "hub:team/tuned@v1")).text.startswith("Success")
+            assert (await load(allowed, "tuned", "hub:team/tuned@v1")).status_code == 400
+            error_of(await load(allowed, "other", "hub:nonsense"), 400)

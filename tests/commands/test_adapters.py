@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from adapters_store import parse_adapter_name
+from tests.adapters_store.fake_hub import configured_hub
 from tests.adapters_store.hand_made import BASE, write_adapter
 from tests.api.harness import Bench, live
 from tests.api.scripted_engine import saying
@@ -316,3 +317,22 @@ def test_a_promotion_says_how_a_version_is_written(bench: Bench, run: Run, ref: 
 def test_the_help_says_where_the_key_comes_from(run: Run) -> None:
     helped = " ".join(run("adapters", "push", "--help").stdout.split())
     assert "set SWITCHYARD_API_KEY to the server's key" in helped
+
+
+async def test_an_adapter_on_a_hub_is_pushed_by_its_commit(
+    bench: Bench, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with configured_hub(monkeypatch) as hub:
+        commit = hub.add("team/support-lora", bench.adapter_directory(1), "v1")
+        local = run("adapters", "push", "support", "hub:team/support-lora@v1", "--store", bench.store.root, "--json")
+        assert local.json["notes"]["source"] == f"hub:team/support-lora@{commit}"
+        async with live(bench, bench.engine(saying([])), allow_hub_sources=True) as url:
+            push = ("adapters", "push", "support", "hub:team/support-lora", "--url", url, "--json")
+            remote = await asyncio.to_thread(run, *push)
+        assert (remote.json["digest"], remote.json["previous"]) == (local.json["digest"], local.json["digest"])
+
+
+def test_a_hub_that_is_not_there_is_one_line(bench: Bench, run: Run) -> None:
+    finished = run("adapters", "push", "support", "hub:team/support-lora", "--store", bench.store.root)
+    assert (finished.status, finished.stdout) == (1, "")
+    assert finished.stderr.startswith("error: cannot fetch hub:team/support-lora: HF_HUB_OFFLINE is set")

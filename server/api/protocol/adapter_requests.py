@@ -9,6 +9,12 @@ from server.api.protocol.strict_fields import StrictFields
 _EXPECT = "The digest it points at now, or `none` where it must not be there; 409 when that is not so."
 
 
+class PublishRequest(StrictFields):
+    """Where an adapter is to be fetched from, instead of an upload."""
+
+    source: str = Field(min_length=1, description="`hub:OWNER/NAME@REVISION`; the main branch without a revision.")
+
+
 class PromoteRequest(StrictFields):
     """Which alias to move, and to which version."""
 

@@ -18,7 +18,7 @@ class LoadLoraRequest(StrictFields):
     lora_name: str = Field("", description="The adapter's name: `[tenant/]name`.", examples=[_EXAMPLE_NAME])
     lora_path: str = Field(
         "",
-        description="An absolute directory below one of `adapter_roots`, or the name of an adapter in the store.",
+        description="An absolute directory below one of `adapter_roots`, an adapter's name in the store, or `hub:…`.",
         examples=["support"],
     )
     load_inplace: bool = Field(False, description="Publish a new version where the name is there already.")
@@ -43,7 +43,7 @@ class SglangLoadRequest(StrictFields):
     lora_name: str = Field(min_length=1, description="The adapter's name: `[tenant/]name`.", examples=[_EXAMPLE_NAME])
     lora_path: str = Field(
         min_length=1,
-        description="An absolute directory below one of `adapter_roots`, or the name of an adapter in the store.",
+        description="An absolute directory below one of `adapter_roots`, an adapter's name in the store, or `hub:…`.",
         examples=["support"],
     )
 

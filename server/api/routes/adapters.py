@@ -14,6 +14,7 @@ from adapters_store import InvalidName, parse_adapter_name
 from adapters_store.names import LATEST, AdapterName, AdapterRef, check_slug
 from adapters_store.version_notes import VersionNotes
 from server.api.context import Context, RequestContext
+from server.api.hub_publication import fetch_from_hub
 from server.api.json_response import json_response
 from server.api.protocol.adapter_answers import (
     deletion_answer,
@@ -27,12 +28,13 @@ from server.api.protocol.adapter_answers import (
 from server.api.protocol.adapter_requests import (
     NotesRequest,
     PromoteRequest,
+    PublishRequest,
     RollbackRequest,
     UnaliasRequest,
     VersionRequest,
 )
 from server.api.protocol.strict_fields import StrictFields
-from server.api.request_body import read_json
+from server.api.request_body import is_json, read_json
 from server.api.request_id import request_id
 from server.api.upload import received_adapter
 
@@ -67,16 +69,23 @@ async def publish_adapter(
     alias: Annotated[str, Query()] = LATEST,
     expect: Annotated[str | None, Query()] = None,
 ) -> Response:
-    """Publish the uploaded files as a version: 201, or 200 where the name had this very content."""
+    """Publish the uploaded files, or an adapter on a hub, as a version: 201, or 200 where the name had it.
+
+    Files come as multipart/form-data, a place on a hub as JSON: `{"source": "hub:OWNER/NAME@REVISION"}`.
+    """
     adapter = _publishable(name, alias)
     base = context.served_model().description
     place = context.uploads.enter()
     try:
-        folder, limit = context.store.root / "tmp", context.settings.max_upload_bytes
-        async with received_adapter(request, folder, limit) as directory, context.publishing:
-            publication = await context.write(
-                context.store.publish, adapter, directory, base=base, alias=alias, expect=expect, notes=_UPLOADED
-            )
+        if is_json(request):
+            asked = PublishRequest.parse(await read_json(request, context.settings.max_body_bytes))
+            publication = await fetch_from_hub(context, adapter, asked.source, base=base, alias=alias, expect=expect)
+        else:
+            folder, limit = context.store.root / "tmp", context.settings.max_upload_bytes
+            async with received_adapter(request, folder, limit) as directory, context.publishing:
+                publication = await context.write(
+                    context.store.publish, adapter, directory, base=base, alias=alias, expect=expect, notes=_UPLOADED
+                )
     finally:
         place.leave()
     _log_change("published", adapter, alias, publication.version.digest)
