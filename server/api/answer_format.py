@@ -11,8 +11,8 @@ class AnswerFormat(Protocol):
     Of each choice of a stream comes `first`, any number of `more`, and `last`; after the last one of all `end`.
     """
 
-    def whole(self, answer: Answer) -> dict[str, Any]:
-        """The answer in one piece."""
+    def whole(self, answer: Answer) -> Any:
+        """The answer in one piece, as JSON."""
 
     def first(self, opening: Opening, piece: Piece) -> bytes:
         """The events that begin a choice, with its first piece."""

@@ -14,7 +14,7 @@ from server.api.context import Context, ServedModel
 from server.api.errors import install_error_handlers
 from server.api.metrics import Metrics
 from server.api.release import release
-from server.api.routes import adapters, generation, lora, models, operations, tasks, tokens
+from server.api.routes import adapters, generation, lora, lorax, models, operations, tasks, tokens
 from server.api.store_lease import StoreLease
 from server.api.tokenization import import_tokenizer_classes
 from server.config import Settings
@@ -80,7 +80,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.context = context
-    for routes in (generation, models, tokens, adapters, tasks, lora, operations):
+    for routes in (generation, lorax, models, tokens, adapters, tasks, lora, operations):
         app.include_router(routes.router)
     install_error_handlers(app)
     app.add_middleware(Boundary, settings=settings, metrics=metrics.requests)

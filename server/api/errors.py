@@ -25,6 +25,17 @@ from server.errors import (
 
 logger = logging.getLogger(__name__)
 
+LORAX_TAG = "lorax"
+"""The tag of routes whose errors have LoRAX's form."""
+
+_LORAX_TYPES = {
+    "adapter_unavailable": "generation",
+    "engine_failed": "generation",
+    "engine_unavailable": "generation",
+    "internal_error": "generation",
+    "model_not_found": "not_found",
+    "queue_full": "overloaded",
+}
 # Seconds a client is told to wait for an engine that starts or restarts.
 _ENGINE_RETRY_AFTER = 5
 
@@ -34,7 +45,13 @@ def error_object(error: SwitchyardError) -> dict[str, Any]:
     return _object(error.message, error.type, error.param, error.code)
 
 
-def error_response(error: SwitchyardError) -> Response:
+def lorax_error_object(error: dict[str, Any]) -> dict[str, Any]:
+    """An error object in the form of LoRAX and TGI: `{error, error_type}`."""
+    details = error["error"]
+    return {"error": details["message"], "error_type": _LORAX_TYPES.get(details["code"], "validation")}
+
+
+def error_response(error: SwitchyardError, *, in_lorax_form: bool = False) -> Response:
     """The answer to a request that failed before anything was sent."""
     headers: dict[str, str] = {}
     if isinstance(error, QueueFull):
@@ -47,7 +64,13 @@ def error_response(error: SwitchyardError) -> Response:
         headers["www-authenticate"] = "Bearer"
     elif isinstance(error, RequestTimeout):
         headers["connection"] = "close"
-    return json_response(error_object(error), status=error.status, headers=headers)
+    body = error_object(error)
+    return json_response(lorax_error_object(body) if in_lorax_form else body, status=error.status, headers=headers)
+
+
+def _is_of_lorax(request: Request) -> bool:
+    """Whether the route is one of LoRAX's."""
+    return LORAX_TAG in getattr(request.scope.get("route"), "tags", ())
 
 
 def internal_error_object() -> dict[str, Any]:
@@ -73,7 +96,7 @@ async def _on_switchyard_error(request: Request, error: Exception) -> Response:
     if error.status >= 500:
         place = f"{request.method} {request.url.path!r}"
         logger.warning("request %s: %s: %s: %s", request_id.get(), place, error.code, error.message)
-    return error_response(error)
+    return error_response(error, in_lorax_form=_is_of_lorax(request))
 
 
 async def _on_http_exception(request: Request, error: Exception) -> Response:

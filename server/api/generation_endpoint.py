@@ -38,7 +38,7 @@ class GenerationEndpoint(Generic[RequestT]):
     """
 
     request_type: type[RequestT]
-    answer_format: Callable[[RequestT], AnswerFormat]
+    answer_format: Callable[[RequestT, ModelInfo], AnswerFormat]
     encode: Callable[[RequestT, Constraining, Tokenization, ModelInfo], Awaitable[Sequence[EncodedPrompt]]]
     default_limit: int | None
 
@@ -52,14 +52,13 @@ class GenerationEndpoint(Generic[RequestT]):
         try:
             model = context.ready_model()
             body = await read_json(request, context.settings.max_body_bytes)
-            asked = self.request_type.parse(body)
+            asked = self.request_type.parse(body).on_base(model.name)
             name = quoted(asked.routed_name)
             routing = await model.router.route(asked.routed_name, asked.labels(body), field=asked.routed_field)
             with entered(model.admission, asked.choice_count) as places:
                 order = await self._order(asked, routing, context, model)
-                return submit(
-                    context, model, order, answer=self.answer_format(asked), stream=asked.stream, places=places
-                )
+                answer = self.answer_format(asked, model.info)
+                return submit(context, model, order, answer=answer, stream=asked.stream, places=places)
         except SwitchyardError as error:
             context.metrics.requests.refused.labels(error.code).inc()
             logger.debug("request %s: refused: model %s, %d %s", request_id.get(), name, error.status, error.code)

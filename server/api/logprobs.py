@@ -37,7 +37,7 @@ def completion_logprobs(tokens: Sequence[TextToken], count: int, spelling: Token
     """The `logprobs` object of a choice of `/v1/completions`, with `count` of the likeliest tokens a place."""
     return {
         "tokens": [spelling.legacy(token) for token in tokens],
-        "token_logprobs": [_finite(token.logprob) if token.logprob is not None else None for token in tokens],
+        "token_logprobs": [finite_logprob(token.logprob) if token.logprob is not None else None for token in tokens],
         "top_logprobs": [_likeliest(token, count, spelling) for token in tokens],
         "text_offset": [token.offset for token in tokens],
     }
@@ -49,8 +49,8 @@ def _likeliest(token: TextToken, count: int, spelling: TokenSpelling) -> dict[st
         return None
     likeliest: dict[str, float] = {}
     for candidate in token.top[:count]:
-        likeliest.setdefault(spelling.legacy(candidate), _finite(candidate.logprob))
-    likeliest.setdefault(spelling.legacy(token), _finite(token.logprob))
+        likeliest.setdefault(spelling.legacy(candidate), finite_logprob(candidate.logprob))
+    likeliest.setdefault(spelling.legacy(token), finite_logprob(token.logprob))
     return likeliest
 
 
@@ -69,7 +69,7 @@ def chat_logprobs(tokens: Sequence[TextToken], spelling: TokenSpelling) -> dict[
 
 
 def _chat_token(token: TextToken | Candidate, logprob: float, spelling: TokenSpelling) -> dict[str, Any]:
-    return {"token": spelling.chat(token), "logprob": _finite(logprob), "bytes": list(token.content)}
+    return {"token": spelling.chat(token), "logprob": finite_logprob(logprob), "bytes": list(token.content)}
 
 
 def prompt_logprobs(tokens: Sequence[TextToken], count: int) -> list[dict[str, Any] | None]:
@@ -85,7 +85,7 @@ def _ranked(token: TextToken, count: int) -> dict[str, Any]:
     own = Candidate(token.token_id, token.content, token.logprob if token.logprob is not None else _LOWEST)
     return {
         str(candidate.token_id): {
-            "logprob": _finite(candidate.logprob),
+            "logprob": finite_logprob(candidate.logprob),
             "rank": ranks.get(candidate.token_id),
             "decoded_token": candidate.content.decode("utf-8", "replace"),
         }
@@ -93,5 +93,6 @@ def _ranked(token: TextToken, count: int) -> dict[str, Any]:
     }
 
 
-def _finite(logprob: float) -> float:
+def finite_logprob(logprob: float) -> float:
+    """The logarithm of a probability as JSON can hold it."""
     return max(logprob, _LOWEST)

@@ -77,7 +77,6 @@ def test_a_chat_field_that_asks_for_nothing_is_accepted(field: str, value: objec
         ("store", True),
         ("service_tier", "flex"),
         ("user", 7),
-        ("adapter_id", "support"),
         ("allowed_token_ids", [1]),
         ("truncate_prompt_tokens", 5),
         ("watermark", True),

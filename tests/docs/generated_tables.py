@@ -23,6 +23,7 @@ from server.api.app import create_app
 from server.api.protocol.chat_request import ChatRequest
 from server.api.protocol.completion_request import CompletionRequest
 from server.api.protocol.constraint_fields import ConstraintFields
+from server.api.protocol.generate_request import GenerateBody, GenerateParameters
 from server.api.protocol.generation_request import NEUTRAL, GenerationRequest
 from server.api.protocol.strict_fields import Neutral, StrictFields
 from server.api.protocol.tool_fields import ToolFields
@@ -42,7 +43,15 @@ _OTHER_ERRORS = {
 }
 _REQUESTS: dict[str, type[StrictFields]] = {
     request.__name__: request
-    for request in (GenerationRequest, ConstraintFields, CompletionRequest, ChatRequest, ToolFields)
+    for request in (
+        GenerationRequest,
+        ConstraintFields,
+        CompletionRequest,
+        ChatRequest,
+        ToolFields,
+        GenerateBody,
+        GenerateParameters,
+    )
 }
 
 

@@ -37,8 +37,9 @@ def test_every_endpoint_is_in_a_table() -> None:
 
 
 def test_every_request_field_and_error_is_in_a_table() -> None:
-    assert named("neutral") == {"GenerationRequest", "CompletionRequest", "ChatRequest"}
-    assert named("fields") == named("neutral") | {"ConstraintFields", "ToolFields"}
+    openai = {"GenerationRequest", "CompletionRequest", "ChatRequest"}
+    assert named("fields") == openai | {"ConstraintFields", "ToolFields", "GenerateBody", "GenerateParameters"}
+    assert named("neutral") == openai | {"GenerateParameters"}
     assert "<!-- errors: -->" in (REFERENCE / "endpoints.md").read_text()
 
 

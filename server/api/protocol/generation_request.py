@@ -2,14 +2,17 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
 from server.api.protocol.constraint_fields import ConstraintFields
+from adapters_store.names import BASE_NAME
+from adapters_store.quoting import quoted
 from server.api.protocol.strict_fields import UNSUPPORTED, Label, Neutral, StrictFields, refused_field
 from server.engine.messages import FallbackPolicy
+from server.errors import InvalidRequest
 
 MAX_STOP_STRINGS = 16
 MAX_STOP_STRING_CHARS = 512
@@ -30,7 +33,6 @@ NEUTRAL: Mapping[str, Neutral] = {
     "store": Neutral(False),
     "user": Label(str),
     # vLLM, SGLang, LoRAX and TGI
-    "adapter_id": Neutral(hint="name the adapter in `model`"),
     "adapter_source": Neutral(hint="publish the adapter, then name it in `model`"),
     "allowed_token_ids": Neutral(),
     "bad_words": Neutral([]),
@@ -39,6 +41,7 @@ NEUTRAL: Mapping[str, Neutral] = {
     "kv_transfer_params": Neutral(),
     "length_penalty": Neutral(1),
     "logits_processors": Neutral([]),
+    "lora": Neutral([], hint="name the adapter in `model`; it applies whole, at the scale that it was trained with"),
     "lora_path": Neutral(hint="publish the adapter, then name it in `model`"),
     "priority": Neutral(0),
     "spaces_between_special_tokens": Neutral(True),
@@ -121,6 +124,9 @@ class GenerationRequest(ConstraintFields):
     task: str | None = Field(
         None, min_length=1, description="A task route's name, in the place of `model`; the same as `task:NAME` there."
     )
+    adapter_id: str | None = Field(
+        None, min_length=1, description="LoRAX's name for an adapter in `model`, which is then `base` or left out."
+    )
     max_tokens: int | None = Field(
         None, ge=0, description="Most tokens to generate, at least 1; 0 where only the prompt's scores are asked for."
     )
@@ -202,8 +208,10 @@ class GenerationRequest(ConstraintFields):
 
     @model_validator(mode="after")
     def _fields_fit_together(self) -> "GenerationRequest":
-        if self.model is None and self.task is None:
+        if self.model is None and self.task is None and self.adapter_id is None:
             raise PydanticCustomError("missing", "is required", {"field": "model"})
+        if self.adapter_id is not None and self.task is not None:
+            raise refused_field("adapter_id", "may not be given together with task, which chooses the adapter")
         if self.model is not None and self.task is not None and self.model != f"task:{self.task}":
             raise refused_field("task", "says the same as `model`; send one of the two")
         if self.stream_options is not None and not self.stream:
@@ -225,7 +233,23 @@ class GenerationRequest(ConstraintFields):
     @property
     def routed_name(self) -> str:
         """What answers, as the router reads it and the answer repeats it."""
-        return self.model if self.model is not None else f"task:{self.task}"
+        return self.model or self.adapter_id or f"task:{self.task}"
+
+    def on_base(self, served_name: str) -> Self:
+        """The request as one on the base of this name has to be read: with its `adapter_id`, if any, as its `model`.
+
+        Raises:
+            InvalidRequest: `model` is neither the base nor the same adapter.
+        """
+        if self.adapter_id is None:
+            return self
+        if self.model not in (None, BASE_NAME, served_name, self.adapter_id):
+            raise InvalidRequest(
+                f"adapter_id is {quoted(self.adapter_id)}, but model is {quoted(self.model)}: name the adapter in one "
+                "of the two",
+                param="adapter_id",
+            )
+        return self.model_copy(update={"model": self.adapter_id})
 
     @property
     def choice_count(self) -> int:

@@ -68,12 +68,12 @@ def _details(asked: GenerationRequest) -> Details:
 
 _COMPLETIONS = GenerationEndpoint(
     CompletionRequest,
-    lambda asked: CompletionFormat(asked.routed_name, _details(asked)),
+    lambda asked, _: CompletionFormat(asked.routed_name, _details(asked)),
     _encoded_prompts,
     DEFAULT_MAX_TOKENS,
 )
 _CHAT = GenerationEndpoint(
-    ChatRequest, lambda asked: ChatFormat(asked.routed_name, _details(asked)), _encoded_chat, None
+    ChatRequest, lambda asked, _: ChatFormat(asked.routed_name, _details(asked)), _encoded_chat, None
 )
 
 
