@@ -56,6 +56,8 @@ def _problem(response: httpx.Response) -> str | None:
     error = body.get("error") if isinstance(body, dict) else None
     if isinstance(error, str):  # text-generation-inference's form, on its own routes
         error = {"message": error, "code": body.get("error_type")}
+    elif isinstance(body, dict) and body.get("success") is False:  # SGLang's, on its own
+        error = {"message": body.get("error_message")}
     if not isinstance(error, dict) or not error.get("message"):
         return f"{status} without an error object"
     if status >= 500 and not (status == 503 and error.get("code") in _ALLOWED_503):

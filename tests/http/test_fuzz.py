@@ -22,6 +22,8 @@ BODIES: dict[str, dict[str, Any]] = {
     "/detokenize": {"model": "red", "tokens": [3, 4, 5]},
     "/v1/adapters/red/promote": {"alias": "prod", "from": "latest", "expect": None},
     "/v1/adapters/red/notes": {"tags": ["a", "b=c"], "evaluation": {"loss": 0.5, "passed": True}, "description": "x"},
+    "/v1/load_lora_adapter": {"lora_name": "copy", "lora_path": "red", "load_inplace": True},
+    "/load_lora_adapter": {"lora_name": "copy", "lora_path": "red", "pinned": False},
     "/generate": {"inputs": "Once upon", "parameters": {"adapter_id": "red", "max_new_tokens": 4}},
 }
 
