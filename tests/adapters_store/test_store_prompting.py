@@ -11,6 +11,7 @@ from adapters_store.base_description import BaseDescription
 from adapters_store.base_tokenizer import describe_tokenizer
 from adapters_store.errors import ChatTemplateFailed
 from adapters_store.names import AdapterName
+from adapters_store.verification import verify
 from tests.adapters_store.hand_made import BASE, write_adapter
 from tests.adapters_store.hand_made_tokenizer import (
     BASE_TOKENS,
@@ -103,6 +104,7 @@ def test_a_version_published_from_its_own_directory_is_the_same_version(
     version = store.publish(support, source).version
     copy = store.publish(AdapterName(None, "copy"), version.directory).version
     assert copy.digest == version.digest
+    assert verify(store).findings == ()
 
 
 @pytest.mark.parametrize(
