@@ -21,7 +21,7 @@ _SHOWN_CHARS = 300
 
 
 class ChatTemplate(Protocol):
-    """Writes conversations out, special tokens included. `source` is what it is written in, empty where there is none."""
+    """Writes conversations out, special tokens included. `source` is its own text, empty where there is none."""
 
     @property
     def source(self) -> str: ...

@@ -55,7 +55,11 @@ def constrained(monkeypatch: pytest.MonkeyPatch) -> None:
         return Constraining("a grammar", BarReader, TOOLS)
 
     monkeypatch.setattr("server.api.generation_endpoint.constraint_of", constraint_of)
-    monkeypatch.setattr("server.api.tokenization.Tokenization._template_shows_tools", True)
+
+    async def shows_tools(_: object) -> bool:
+        return True
+
+    monkeypatch.setattr("server.api.tokenization.Tokenization._template_shows_tools", shows_tools)
 
 
 async def test_calls_are_part_of_the_message(bench: Bench) -> None:

@@ -7,9 +7,9 @@ from typing import Annotated, Any, ClassVar, Self
 from pydantic import BeforeValidator, Field, PlainValidator, model_validator
 from pydantic_core import PydanticCustomError
 
-from server.api.protocol.constraint_fields import ConstraintFields
 from adapters_store.names import BASE_NAME
 from adapters_store.quoting import quoted
+from server.api.protocol.constraint_fields import ConstraintFields
 from server.api.protocol.strict_fields import UNSUPPORTED, Label, Neutral, StrictFields, refused_field
 from server.engine.messages import FallbackPolicy
 from server.errors import InvalidRequest
