@@ -61,6 +61,22 @@ docs: setup ## Write the tables of docs/reference anew from the code
 test: check ## All checks, then all tests (PYTEST_ARGS="-k store" for some)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist loadfile $(PYTEST_ARGS)
 
+.clients/python: tests/clients/requirements.txt
+	@echo "Setting other clients up below .clients"
+	@"$(PYTHON)" -m venv $@
+	@$@/bin/python -m pip --disable-pip-version-check install -qq -r $<
+	@touch $@
+
+.clients/node: tests/clients/node/package-lock.json tests/clients/node/driver.mjs
+	@mkdir -p $@
+	@cp tests/clients/node/*.json tests/clients/node/driver.mjs $@
+	@if command -v npm >/dev/null; then npm --prefix $@ ci --silent; else echo "No npm: the client for Node is left out"; rm $@/driver.mjs; fi
+	@touch $@
+
+.PHONY: clients
+clients: setup .clients/python .clients/node ## Drive other clients (openai for Node, LiteLLM, LangChain, LoRAX) for real
+	$(BIN)/python -m pytest -m clients $(PYTEST_ARGS)
+
 .PHONY: bench
 bench: setup ## Measure tokens/s at 1, 4 and 16 clients over 16 adapters
 	@mkdir -p "$(dir $(BENCH_OUT))"
@@ -78,7 +94,7 @@ constraints: setup ## Write constraints.txt from what .venv holds
 
 .PHONY: clean
 clean: ## Remove caches and build outputs
-	@rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .demo
+	@rm -rf build dist .clients *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .demo
 	@find adapters_store loadtest server tests -type d -name __pycache__ -prune -exec rm -rf {} +
 
 .PHONY: distclean
