@@ -54,7 +54,7 @@ def verify(
         output.table(answer, lambda _narrow: _finding_table(answer))
     if not as_json:
         state = "whole" if found.is_whole else "not whole"
-        output.stderr.print(f"{found.versions} versions of {found.names} adapters, {found.bytes:,} bytes: {state}")
+        output.result(answer, f"{found.versions} versions of {found.names} adapters, {found.bytes:,} bytes: {state}")
     if not found.is_whole:
         raise typer.Exit(1)
 
@@ -87,8 +87,8 @@ def gc(
         output.table(answer, lambda _narrow: _collection_table(answer))
     if not as_json:
         said = "removed" if apply else "would be removed; --apply does it"
-        output.stderr.print(
-            f"{len(done.removed)} versions, {done.bytes:,} bytes {said}; {done.leased} kept by a lease", markup=False
+        output.result(
+            answer, f"{len(done.removed)} versions, {done.bytes:,} bytes {said}; {done.leased} kept by a lease"
         )
 
 

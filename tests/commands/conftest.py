@@ -1,6 +1,7 @@
 """Fixtures of the command line's tests."""
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -30,3 +31,14 @@ def bench(tmp_path: Path) -> Bench:
     base = write_tokenizer(tmp_path / "base")
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     return Bench(base, tokenizer, AdapterStore(tmp_path / "store"), tmp_path)
+
+
+@pytest.fixture(autouse=True)
+def logging_as_before() -> Iterator[None]:
+    """`serve` sets logging up for its process, which here is also that of other tests."""
+    loggers = [logging.getLogger(name) for name in (None, "server", "adapters_store")]
+    levels, handlers = [logger.level for logger in loggers], loggers[0].handlers[:]
+    yield
+    for logger, level in zip(loggers, levels, strict=True):
+        logger.setLevel(level)
+    loggers[0].handlers[:] = handlers

@@ -26,8 +26,14 @@ WRITTEN_URL = "http://127.0.0.1:8000"
 PUBLISHED = ("support", "greeting", "french-dates")
 """Adapters that pages speak of as being there: two versions, `prod` at the older one."""
 
-DIRECTORIES = ("path/to/adapter", "adapter", "greeting", "server/demo/adapters/french-dates")
+DIRECTORIES = ("path/to/adapter", "adapter", "greeting", "server/demo/adapters/french-dates", "french")
 """Where pages say that an adapter lies."""
+
+OTHER_DIRECTORY = "server/demo/adapters/german-dates"
+"""Where pages say that another one lies."""
+
+PLACES = {"/srv/adapters": "", "/data/adapters": "", "/var/lib/switchyard": "adapters"}
+"""What pages call by an absolute path, and where it is here."""
 
 _BLOCK = re.compile(r"(?P<skip><!-- not run: [^>]+ -->\n)?^```(?P<kind>sh|python)\n(?P<code>.*?)^```$", re.M | re.S)
 _COMMAND = re.compile(r"(?:#.*\n)*(?:export .*\n)*(?:curl|(?:\.venv/bin/)?switchyard (?!serve))\b")
@@ -66,7 +72,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RealServer,
     """A server, and a directory in which the pages' paths mean something."""
     directory = tmp_path_factory.mktemp("desk")
     base = write_tiny_model("llama", directory / "base")
-    with serving(base, directory) as server:
+    with serving(base, directory, adapter_roots=directory) as server:
         older = write_lora(base, directory / "older", seed=2, strength=0.2)
         adapter = write_lora(base, directory / "made", seed=1, strength=0.2)
         (directory / "adapters").symlink_to(server.store)
@@ -74,6 +80,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[RealServer,
         for place in DIRECTORIES:
             (directory / place).parent.mkdir(parents=True, exist_ok=True)
             shutil.copytree(adapter, directory / place)
+        shutil.copytree(older, directory / OTHER_DIRECTORY)
         store = AdapterStore(server.store)
         for name in map(parse_adapter_name, PUBLISHED):
             store.publish(name, older)
@@ -87,13 +94,29 @@ def test_what_a_page_shows_runs(page: Path, desk: tuple[RealServer, Path]) -> No
     if shutil.which("curl") is None:
         pytest.skip("curl is not installed")
     server, directory = desk
+    _clear(AdapterStore(server.store))
     for example in examples(page):
-        code = example.code.replace(WRITTEN_URL, server.url)
+        code = _here(example.code, server.url, directory)
         command = ["bash", "-c", _PROLOGUE + code] if example.kind == "sh" else [sys.executable, "-c", code]
         ran = subprocess.run(command, cwd=directory, capture_output=True, text=True, timeout=120, check=False)
         where = f"{page.relative_to(ROOT)}:{example.line}"
         assert ran.returncode == 0, f"{where}\n{example.code}\n{ran.stdout[-2000:]}\n{ran.stderr[-2000:]}"
         assert ran.stdout.strip(), f"{where} says nothing"
+
+
+def _clear(store: AdapterStore) -> None:
+    """Take away what another page published, so that each begins with the same store."""
+    for entry in store.list():
+        if str(entry.name) not in PUBLISHED:
+            store.delete(entry.name)
+
+
+def _here(code: str, url: str, directory: Path) -> str:
+    """A block's code with the addresses of this run."""
+    code = code.replace(WRITTEN_URL, url)
+    for place, here in PLACES.items():
+        code = code.replace(place, str(directory / here))
+    return code
 
 
 def test_every_page_with_a_request_is_run() -> None:
