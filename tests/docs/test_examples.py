@@ -1,6 +1,6 @@
 """The commands and programs of the documentation run, as they stand there, against a real server.
 
-Of a page run, from top to bottom: shell blocks that begin with `curl` or `switchyard`, and Python blocks that make an
+Of a page run, from top to bottom: shell blocks that begin with `curl`, `switchyard` or `cat >`, and Python blocks that make an
 OpenAI client. A block behind a comment `<!-- not run: why -->` is left out, and so is `switchyard serve`.
 """
 
@@ -36,7 +36,7 @@ PLACES = {"/srv/adapters": "", "/data/adapters": "", "/var/lib/switchyard": "ada
 """What pages call by an absolute path, and where it is here."""
 
 _BLOCK = re.compile(r"(?P<skip><!-- not run: [^>]+ -->\n)?^```(?P<kind>sh|python)\n(?P<code>.*?)^```$", re.M | re.S)
-_COMMAND = re.compile(r"(?:#.*\n)*(?:export .*\n)*(?:curl|(?:\.venv/bin/)?switchyard (?!serve))\b")
+_COMMAND = re.compile(r"(?:#.*\n)*(?:export .*\n)*(?:curl|cat >|(?:\.venv/bin/)?switchyard (?!serve))")
 _PROLOGUE = """
 set -euo pipefail
 curl() { command curl --silent --show-error --fail-with-body --max-time 60 "$@"; }
