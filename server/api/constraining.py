@@ -70,7 +70,7 @@ async def _with_tools(asked: ChatRequest, model: "ServedModel", answer: Part | N
             dialect,
             functions,
             required=asked.must_call,
-            parallel=asked.parallel_tool_calls,
+            parallel=asked.may_call_again,
             answer=answer,
         )
     )

@@ -36,6 +36,19 @@ def test_a_choice_says_which_tools_may_be_called_and_whether_one_must(
     assert asked.must_call == must
 
 
+@pytest.mark.parametrize(
+    ("fields", "again"),
+    [
+        ({}, True),
+        ({"tool_choice": "required"}, True),
+        ({"parallel_tool_calls": False}, False),
+        ({"tool_choice": {"type": "function", "function": {"name": "a"}}}, False),
+    ],
+)
+def test_calls_may_follow_each_other_unless_one_is_chosen_by_name(fields: dict[str, Any], again: bool) -> None:
+    assert parsed(tools=[tool("a")], **fields).may_call_again is again
+
+
 @pytest.mark.parametrize("fields", [{"tools": []}, {"tool_choice": "none"}, {"tool_choice": "auto"}])
 def test_without_tools_nothing_may_be_called(fields: dict[str, Any]) -> None:
     assert parsed(**fields).callable_tools == []

@@ -30,6 +30,9 @@ NODE = ROOT / ".clients" / "node"
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RealServer]:
     directory = tmp_path_factory.mktemp("server")
     base = write_tiny_model("llama", directory / "base")
+    config = json.loads((base / "config.json").read_text())
+    # A token is a byte here, and tools take hundreds of them.
+    (base / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 2048}))
     with serving(base, directory) as running:
         adapter = write_lora(base, directory / "support", seed=1, strength=0.2)
         AdapterStore(running.store).publish(parse_adapter_name("support"), adapter)

@@ -51,10 +51,11 @@ class Tool(StrictFields):
 
 
 class ToolChoice(NamedTuple):
-    """Whether tools are called, and which may be; `names` None is any of them."""
+    """Whether tools are called, and which may be; `names` None is any of them. `once`: one call is all there is."""
 
     mode: Literal["none", "auto", "required"]
     names: frozenset[str] | None = None
+    once: bool = False
 
 
 _CHOICE_SHAPES = 'must be "none", "auto", "required", {"type": "function", "function": {"name": ...}} or allowed_tools'
@@ -65,7 +66,7 @@ def _tool_choice(value: Any) -> ToolChoice:
         case "none" | "auto" | "required":
             return ToolChoice(value)
         case {"type": "function"}:
-            return ToolChoice("required", frozenset([_name(value)]))
+            return ToolChoice("required", frozenset([_name(value)]), once=True)
         case {
             "type": "allowed_tools",
             "allowed_tools": {"mode": "auto" | "required" as mode, "tools": [*tools], **rest},
@@ -99,7 +100,9 @@ class ToolFields(StrictFields):
     tool_choice: Choice | None = Field(
         None, description="`none`, `auto`, `required`, a function by its name, or `allowed_tools`; `auto` with `tools`."
     )
-    parallel_tool_calls: bool = Field(True, description="Whether one answer may hold several calls.")
+    parallel_tool_calls: bool = Field(
+        True, description="Whether one answer may hold several calls; a function chosen by its name is called once."
+    )
 
     @model_validator(mode="after")
     def _choice_fits_the_tools(self) -> "ToolFields":
@@ -124,6 +127,11 @@ class ToolFields(StrictFields):
             for place, tool in enumerate(self.tools)
             if names is None or tool.function.name in names
         ]
+
+    @property
+    def may_call_again(self) -> bool:
+        """Whether a call may be followed by another."""
+        return self.parallel_tool_calls and not (self.tool_choice is not None and self.tool_choice.once)
 
     @property
     def must_call(self) -> bool:

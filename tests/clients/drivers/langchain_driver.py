@@ -10,11 +10,13 @@ from typing import Literal
 import openai
 from langchain_core.messages import HumanMessage, SystemMessage
 from langchain_openai import ChatOpenAI, OpenAI
-from pydantic import BaseModel
+from pydantic import BaseModel, ConfigDict
 
 
 class Colour(BaseModel):
-    """A colour to paint with."""
+    """A colour to paint with, and nothing else: a model of random weights would go on with properties of its own."""
+
+    model_config = ConfigDict(extra="forbid")
 
     colour: Literal["red", "green"]
 

@@ -4,7 +4,7 @@ import json
 import sys
 
 from lorax import Client
-from lorax.errors import LoraxError
+from lorax.errors import NotFoundError
 
 
 def main(url: str, adapter: str) -> None:
@@ -21,7 +21,7 @@ def main(url: str, adapter: str) -> None:
     error = None
     try:
         client.generate("Hello", adapter_id="no-such-adapter", max_new_tokens=4)
-    except LoraxError as caught:
+    except NotFoundError as caught:
         error = {"name": type(caught).__name__, "message": str(caught)}
     details = whole.details
     seen = {
