@@ -94,7 +94,7 @@ def test_langchain(server: RealServer, plain: dict[str, Any]) -> None:
     assert seen["call"]["name"] == "Colour"
     assert seen["call"]["arguments"]["colour"] in {"red", "green"}
     assert seen["completion"]
-    assert seen["error"] == {"name": "NotFoundError", "status": 404}
+    assert seen["error"] == {"name": "OpenAIModelNotFoundError", "status": 404}
 
 
 def test_lorax_client(server: RealServer) -> None:
