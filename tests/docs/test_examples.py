@@ -1,7 +1,7 @@
 """The commands and programs of the documentation run, as they stand there, against a real server.
 
-Of a page run, from top to bottom: shell blocks that begin with `curl`, `switchyard` or `cat >`, and Python blocks that make an
-OpenAI client. A block behind a comment `<!-- not run: why -->` is left out, and so is `switchyard serve`.
+Of a page run, from top to bottom: shell blocks that begin with `curl`, `switchyard` or `cat >`, and Python blocks that
+make an OpenAI client. A block behind a comment `<!-- not run: why -->` is left out, and so is `switchyard serve`.
 """
 
 import re
