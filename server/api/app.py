@@ -12,11 +12,11 @@ from adapters_store.task_directory import TaskDirectory
 from server.api.boundary import Boundary
 from server.api.context import Context, ServedModel
 from server.api.errors import install_error_handlers
-from server.api.metrics import Metrics
+from server.api.metrics.registry import Metrics
+from server.api.publishing.store_lease import StoreLease
 from server.api.release import release
 from server.api.routes import adapters, generation, lora, lorax, models, operations, tasks, tokens
-from server.api.store_lease import StoreLease
-from server.api.tokenization import import_tokenizer_classes
+from server.api.text.tokenization import import_tokenizer_classes
 from server.config import Settings
 from server.engine.interface import Engine
 from server.errors import EngineFailed, SwitchyardError

@@ -13,8 +13,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from server.api.errors import error_response, internal_error_response
 from server.api.loopback import LoopbackGuard
+from server.api.metrics.request_metrics import RequestMetrics
 from server.api.request_id import request_id
-from server.api.request_metrics import RequestMetrics
 from server.config import Settings
 from server.errors import AuthenticationFailed, SwitchyardError
 

@@ -14,15 +14,15 @@ from fastapi import Depends, Request
 from adapters_store import AdapterStore, BaseDescription
 from adapters_store.base_tokenizer import describe_tokenizer
 from adapters_store.task_directory import TaskDirectory
-from server.api.adapter_demand import AdapterDemand
-from server.api.admission import Admission
-from server.api.metrics import Metrics
-from server.api.model_names import ModelNames
-from server.api.prompting import Promptings
-from server.api.routing import Router
-from server.api.shadowing import Shadowing
-from server.api.store_lease import StoreLease
-from server.api.tokenization import Tokenization
+from server.api.generation.admission import Admission
+from server.api.generation.prompting import Promptings
+from server.api.metrics.registry import Metrics
+from server.api.publishing.store_lease import StoreLease
+from server.api.routing.adapter_demand import AdapterDemand
+from server.api.routing.model_names import ModelNames
+from server.api.routing.router import Router
+from server.api.routing.shadowing import Shadowing
+from server.api.text.tokenization import Tokenization
 from server.config import Settings
 from server.engine.interface import Engine
 from server.engine.messages import ModelInfo

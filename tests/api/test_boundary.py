@@ -378,7 +378,7 @@ async def test_a_request_that_cannot_be_answered_never_reaches_the_engine(
 ) -> None:
     engine = bench.engine(saying([]), max_rows=1)
     async with serving(bench, engine, max_queue=0) as client:
-        for part in ("choice_text.GeneratedText.__init__", "request_metrics.RequestMetrics.begin"):
+        for part in ("generation.choice_text.GeneratedText.__init__", "metrics.request_metrics.RequestMetrics.begin"):
             with monkeypatch.context() as broken:
                 broken.setattr(f"server.api.{part}", lambda *_, **__: 1 / 0)
                 assert (await client.post("/v1/completions", json=BODY)).status_code == 500

@@ -267,9 +267,9 @@ async def test_an_engine_that_takes_only_some_of_the_choices_keeps_none(
 async def test_one_line_of_the_log_tells_of_all_choices(bench: Bench, caplog: pytest.LogCaptureFixture) -> None:
     reasons = iter(["stop", "length", "stop"])
     engine = bench.engine(lambda request: saying([5, 6], next(reasons))(request))  # type: ignore[arg-type]
-    with caplog.at_level("DEBUG", "server.api.delivery"):
+    with caplog.at_level("DEBUG", "server.api.generation.delivery"):
         async with serving(bench, engine) as client:
             await client.post("/v1/completions", json=THREE)
-    (line,) = [record.getMessage() for record in caplog.records if record.name == "server.api.delivery"]
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "server.api.generation.delivery"]
     assert ": stop/length: model base" in line
     assert f"{3 * len(bench.ids('count'))} prompt and 6 generated tokens" in line

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from server.api.constraining import constraint_of
+from server.api.constraints.constraining import constraint_of
+from server.api.constraints.tool_format import HERMES, ToolDialect
 from server.api.protocol.chat_request import ChatRequest
-from server.api.tool_format import HERMES, ToolDialect
 from server.errors import InvalidRequest
 from tests.api.tiny_tokenizer import byte_level_tokenizer
 from tests.api.written_at_random import RandomWriter

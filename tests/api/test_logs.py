@@ -1,7 +1,6 @@
 """What the log says of changes and of requests, and what it never says."""
 
 import logging
-from collections.abc import Sequence
 
 import pytest
 
@@ -17,11 +16,9 @@ KEY = "a key of the operator's"
 
 def lines(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
     """The routes' lines of one level."""
-    sources: Sequence[str] = ("server.api.routes", "server.api.generation_endpoint", "server.api.delivery")
+    sources = ("server.api.routes", "server.api.generation")
     return [
-        record.getMessage()
-        for record in caplog.records
-        if record.levelno == level and record.name.startswith(tuple(sources))
+        record.getMessage() for record in caplog.records if record.levelno == level and record.name.startswith(sources)
     ]
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import openai
 import pytest
 
-from server.api.constraining import Constraining
+from server.api.constraints.constraining import Constraining
 from server.engine.messages import Failed
 from tests.api.harness import Bench, live
 from tests.api.scripted_engine import ScriptedEngine, saying, saying_with_scores, scored, started, tokens
@@ -100,7 +100,7 @@ async def test_the_clients_own_stream_helper_reads_calls_and_scores(
     async def constraint_of(*_: object) -> Constraining:
         return Constraining(reader=BarReader)
 
-    monkeypatch.setattr("server.api.generation_endpoint.constraint_of", constraint_of)
+    monkeypatch.setattr("server.api.generation.generation_endpoint.constraint_of", constraint_of)
     engine.script = saying_with_scores([scored(token) for token in bench.ids("ask|{}|{}")])
     async with client.chat.completions.stream(model="base", messages=HELLO, logprobs=True) as stream:
         async for _ in stream:

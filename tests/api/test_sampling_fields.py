@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from server.api.model_names import Target
-from server.api.prompting import Prompting, Promptings
+from server.api.generation.prompting import Prompting, Promptings
+from server.api.routing.model_names import Target
 from server.engine.messages import SamplingParams
 from tests.api.harness import Bench, serving
 from tests.api.scripted_engine import saying

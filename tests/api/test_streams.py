@@ -140,7 +140,7 @@ async def test_an_error_of_ours_on_the_way_tells_nothing_of_the_inside(
     def broken(*_: object) -> str:
         raise RuntimeError("a secret of the inside")
 
-    monkeypatch.setattr("server.api.generated_text.GeneratedText.push", broken)
+    monkeypatch.setattr("server.api.text.generated_text.GeneratedText.push", broken)
     async with serving(bench, bench.engine(saying([5, 6]))) as client:
         response = await client.post("/v1/completions", json=PROMPT)
     *_, error = events_of(response)

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from server.api.model_names import Target
-from server.api.prompting import Prompting, Promptings
-from server.api.routing import Router, Routing
-from server.api.tokenization import Tokenization
+from server.api.generation.prompting import Prompting, Promptings
+from server.api.routing.model_names import Target
+from server.api.routing.router import Router, Routing
+from server.api.text.tokenization import Tokenization
 from server.engine.messages import Failed, Submit
 from tests.api.harness import Bench, serving
+from tests.api.metrics.test_registry import scrape
 from tests.api.scripted_engine import Step, saying
-from tests.api.test_metrics import scrape
 from tests.api.test_streams import events_of
 from tests.api.tiny_tokenizer import write_tokenizer
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from server.api.constraining import Constraining
-from server.api.content import Delta, ToolCallPiece
+from server.api.constraints.constraining import Constraining
+from server.api.constraints.content import Delta, ToolCallPiece
 from server.api.protocol.answers import ChatCompletion, ChatCompletionChunk
 from server.engine.messages import FinishReason
 from tests.api.harness import Bench, serving
@@ -54,12 +54,12 @@ def constrained(monkeypatch: pytest.MonkeyPatch) -> None:
     async def constraint_of(*_: object) -> Constraining:
         return Constraining("a grammar", BarReader, TOOLS)
 
-    monkeypatch.setattr("server.api.generation_endpoint.constraint_of", constraint_of)
+    monkeypatch.setattr("server.api.generation.generation_endpoint.constraint_of", constraint_of)
 
     async def shows_tools(_: object) -> bool:
         return True
 
-    monkeypatch.setattr("server.api.tokenization.Tokenization._template_shows_tools", shows_tools)
+    monkeypatch.setattr("server.api.text.tokenization.Tokenization._template_shows_tools", shows_tools)
 
 
 async def test_calls_are_part_of_the_message(bench: Bench) -> None:
@@ -137,7 +137,7 @@ async def test_tools_reach_the_template(bench: Bench, monkeypatch: pytest.Monkey
         noted.append(options["tools"])
         return [5]
 
-    monkeypatch.setattr("server.api.tokenization.Tokenization.encode_chat", encode)
+    monkeypatch.setattr("server.api.text.tokenization.Tokenization.encode_chat", encode)
     async with serving(bench, bench.engine(saying([]))) as client:
         assert (await client.post("/v1/chat/completions", json=CHAT)).status_code == 200
     assert noted == [TOOLS]

@@ -7,7 +7,7 @@ from typing import Any
 
 from prometheus_client import Metric
 
-from server.api.metrics import Metrics
+from server.api.metrics.registry import Metrics
 from server.api.protocol.strict_fields import Label, Neutral
 from server.config import Settings
 from server.engine.messages import (

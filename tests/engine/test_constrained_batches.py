@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema_rs
 import pytest
 
-from server.api.grammar import json_part, regex_part, serialised
+from server.api.constraints.grammar import json_part, regex_part, serialised
 from server.config import Settings
 from server.engine.in_process import InProcessEngine
 from server.engine.messages import Report, StepReport, Submit

@@ -8,7 +8,7 @@ import pytest
 import torch
 from llguidance import LLMatcher
 
-from server.api.grammar import json_part, serialised
+from server.api.constraints.grammar import json_part, serialised
 from server.engine.constraint import TokenConstraint
 from server.engine.grammar_constraint import CACHED_GRAMMARS, GrammarCompiler
 from tests.engine.random_schemas import random_schema

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from server.api.grammar import json_part, serialised
+from server.api.constraints.grammar import json_part, serialised
 from server.config import Settings, default_cache_dir
 from server.engine.base_model import prepare_base
 from server.engine.base_progress import TerminalProgress

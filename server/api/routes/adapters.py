@@ -14,7 +14,6 @@ from adapters_store import InvalidName, parse_adapter_name
 from adapters_store.names import LATEST, AdapterName, AdapterRef, check_slug
 from adapters_store.version_notes import VersionNotes
 from server.api.context import Context, RequestContext
-from server.api.hub_publication import fetch_from_hub
 from server.api.json_response import json_response
 from server.api.protocol.adapter_answers import (
     deletion_answer,
@@ -34,9 +33,10 @@ from server.api.protocol.adapter_requests import (
     VersionRequest,
 )
 from server.api.protocol.strict_fields import StrictFields
+from server.api.publishing.hub_publication import fetch_from_hub
+from server.api.publishing.upload import received_adapter
 from server.api.request_body import is_json, read_json
 from server.api.request_id import request_id
-from server.api.upload import received_adapter
 
 logger = logging.getLogger(__name__)
 router = APIRouter(tags=["adapters"])

@@ -5,21 +5,21 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from server.api.chat_format import ChatFormat
-from server.api.choice_text import EncodedPrompt
-from server.api.chunks import Details
-from server.api.completion_format import CompletionFormat
-from server.api.constraining import Constraining
+from server.api.constraints.constraining import Constraining
 from server.api.context import RequestContext
-from server.api.generation_endpoint import GenerationEndpoint
-from server.api.prompt_limits import check_encoded, check_token_ids
+from server.api.formats.chat_format import ChatFormat
+from server.api.formats.chunks import Details
+from server.api.formats.completion_format import CompletionFormat
+from server.api.generation.choice_text import EncodedPrompt
+from server.api.generation.generation_endpoint import GenerationEndpoint
+from server.api.generation.prompt_limits import check_encoded, check_token_ids
 from server.api.protocol.answers import ChatCompletion, Completion, ErrorAnswer
 from server.api.protocol.chat_request import EXAMPLES as CHAT_EXAMPLES
 from server.api.protocol.chat_request import ChatRequest
 from server.api.protocol.completion_request import DEFAULT_MAX_TOKENS, CompletionRequest
 from server.api.protocol.completion_request import EXAMPLES as COMPLETION_EXAMPLES
 from server.api.protocol.generation_request import GenerationRequest
-from server.api.tokenization import Tokenization
+from server.api.text.tokenization import Tokenization
 from server.engine.messages import ModelInfo
 
 router = APIRouter(tags=["generation"])

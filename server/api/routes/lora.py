@@ -7,7 +7,6 @@ from starlette.responses import PlainTextResponse
 
 from server.api.context import RequestContext
 from server.api.json_response import json_response
-from server.api.lora_registration import check_base, register, unregister
 from server.api.protocol.lora_requests import (
     LoadLoraRequest,
     SglangLoadRequest,
@@ -15,6 +14,7 @@ from server.api.protocol.lora_requests import (
     UnloadLoraRequest,
 )
 from server.api.protocol.strict_fields import StrictFields
+from server.api.publishing.lora_registration import check_base, register, unregister
 from server.api.request_body import read_json
 from server.errors import InvalidRequest, SwitchyardError
 

@@ -5,13 +5,13 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from server.api.choice_text import EncodedPrompt
-from server.api.constraining import Constraining
+from server.api.constraints.constraining import Constraining
 from server.api.context import RequestContext
 from server.api.errors import LORAX_TAG
-from server.api.generate_format import GenerateFormat
-from server.api.generation_endpoint import GenerationEndpoint
-from server.api.prompt_limits import check_encoded
+from server.api.formats.generate_format import GenerateFormat
+from server.api.generation.choice_text import EncodedPrompt
+from server.api.generation.generation_endpoint import GenerationEndpoint
+from server.api.generation.prompt_limits import check_encoded
 from server.api.protocol.generate_answers import Generated, GenerateFailure
 from server.api.protocol.generate_request import (
     EXAMPLES,
@@ -21,7 +21,7 @@ from server.api.protocol.generate_request import (
     StreamedRequest,
     WholeRequest,
 )
-from server.api.tokenization import Tokenization
+from server.api.text.tokenization import Tokenization
 from server.engine.messages import ModelInfo
 
 router = APIRouter(tags=[LORAX_TAG])

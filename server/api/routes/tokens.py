@@ -7,9 +7,9 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel
 
 from server.api.context import RequestContext
+from server.api.generation.prompt_limits import check_token_ids
+from server.api.generation.prompting import Prompting
 from server.api.json_response import json_response
-from server.api.prompt_limits import check_token_ids
-from server.api.prompting import Prompting
 from server.api.protocol.strict_fields import StrictFields
 from server.api.protocol.tokenize_requests import (
     DetokenizeAnswer,

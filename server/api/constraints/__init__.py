@@ -1,0 +1,1 @@
+"""What binds an answer to a form, and calls of tools."""

@@ -1,0 +1,1 @@
+"""How each endpoint writes its answers: OpenAI's, LoRAX's, whole and as a stream."""

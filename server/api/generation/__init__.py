@@ -1,0 +1,1 @@
+"""From a validated request to the delivered answer: orders, choices, attempts, events."""

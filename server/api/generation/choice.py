@@ -1,0 +1,152 @@
+"""One choice of an answer, from its submission to its end."""
+
+from collections.abc import AsyncGenerator, Sequence
+
+from server.api.generation.admission import Place
+from server.api.generation.attempt import Attempt
+from server.api.generation.failures import raise_failure
+from server.api.generation.origin import origin_of
+from server.api.generation.pieces import ChoiceEvent, Ending, Opening
+from server.api.metrics.request_metrics import RequestRecord
+from server.api.routing.model_names import Target
+from server.api.routing.router import Routing
+from server.engine.interface import Engine, Generation
+from server.engine.messages import Failed, PromptScores, Started, Tokens, TokenScore
+from server.errors import EngineFailed
+
+
+class Choice:
+    """A generation, its place and its record: however it ends, the first is over, and the others are closed.
+
+    `attempts` are made in order: the next one when the engine cannot apply the adapter of the one before it.
+    """
+
+    def __init__(
+        self,
+        index: int,
+        prompt: int,
+        *,
+        attempts: Sequence[Attempt],
+        routing: Routing,
+        engine: Engine,
+        record: RequestRecord,
+        place: Place,
+    ) -> None:
+        self.index = index
+        self.outcome = "failed"
+        self.opening: Opening | None = None
+        self._prompt = prompt
+        self._attempts = list(attempts)
+        self._routing = routing
+        self._engine = engine
+        self._record = record
+        self._place = place
+        self._passed: list[tuple[Target, Failed]] = []
+        self._generation: Generation | None = None
+        self._closed = False
+        self._said: list[str] = []
+
+    @property
+    def attempt(self) -> Attempt:
+        """The one that runs."""
+        return self._attempts[len(self._passed)]
+
+    @property
+    def token_count(self) -> int:
+        """Tokens generated so far."""
+        return self.attempt.text.token_count
+
+    @property
+    def passed(self) -> Sequence[tuple[Target, Failed]]:
+        """The targets before the one that runs, and why each could not be applied."""
+        return self._passed
+
+    @property
+    def said(self) -> str:
+        """The text so far, without the echo of the prompt; empty where no shadow is to be compared with it."""
+        return "".join(self._said)
+
+    def submit(self) -> None:
+        """Hand the attempt to the engine.
+
+        Raises:
+            EngineUnavailable: the engine is not ready.
+        """
+        self._generation = self._engine.submit(self.attempt.command)
+
+    def close(self, outcome: str) -> None:
+        """End the choice, if it has not ended."""
+        if not self._closed:
+            self.outcome = outcome
+            self.withdraw()
+            self._record.end(outcome, self.token_count)
+
+    def withdraw(self) -> None:
+        """End the choice as one that was never asked for: nothing is counted."""
+        self._closed = True
+        if self._generation is not None:
+            self._generation.cancel()
+        self._place.leave()
+
+    async def events(self) -> AsyncGenerator[ChoiceEvent]:
+        """An opening, pieces, and an ending.
+
+        Raises:
+            AdapterUnavailable, EngineUnavailable, EngineFailed, InvalidRequest: it ended without one.
+        """
+        yield await self._start()
+        text, scores = self.attempt.text, list[TokenScore | None]()
+        begun = counted = False
+        async for event in self._received():
+            if not isinstance(event, Tokens) or event.finish_reason == "cancelled":
+                if isinstance(event, PromptScores):
+                    scores += event.scores
+                raise_failure(event)
+                continue
+            if not begun:
+                begun = True
+                if (echo := text.begin(scores)) is not None:
+                    yield echo
+            if not counted and event.token_ids:
+                counted = True
+                self._record.first_token()
+            piece = text.push(event.token_ids, event.scores, last=event.finish_reason is not None)
+            reason = event.finish_reason if text.stop is None else "stop"
+            if reason is not None:
+                self.close(reason)
+            if piece is not None:
+                if self._routing.shadows:
+                    self._said.append(piece.text)
+                yield piece
+            if reason is not None:
+                told = text.finish_reason(reason)
+                yield Ending(self.index, told, text.stop, text.token_count, text.prompt)
+                return
+        raise EngineFailed("the engine ended the request without saying why")
+
+    def _received(self) -> Generation:
+        assert self._generation is not None, "a choice is submitted before it is read"
+        return self._generation
+
+    async def _start(self) -> Opening:
+        """Wait until the adapter's fate is known, of one target after the other."""
+        async for event in self._received():
+            if isinstance(event, Started):
+                self._record.started(event)
+                self.opening = Opening(
+                    index=self.index,
+                    prompt=self._prompt,
+                    prompt_ids=self.attempt.command.prompt,
+                    cached_tokens=event.cached_tokens,
+                    origin=origin_of(self._routing, self.attempt.target, event, self._passed),
+                )
+                return self.opening
+            if isinstance(event, Failed) and event.code == "adapter_unavailable":
+                if len(self._passed) + 1 < len(self._attempts):
+                    self._passed.append((self.attempt.target, event))
+                    self.submit()
+                    return await self._start()
+                if event.reason is not None:
+                    self._record.refused(event.reason)
+            raise_failure(event)
+        raise EngineFailed("the engine ended the request without an answer")

@@ -1,0 +1,62 @@
+"""What a client asked for, in no endpoint's words: the value that every generating route submits."""
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from server.api.constraints.content import ContentReader
+from server.api.generation.choice_text import EncodedPrompt, TextOptions
+from server.api.generation.seeds import choice_seed
+from server.api.routing.model_names import Target
+from server.api.routing.router import Routing
+from server.api.text.tokenization import Tokenization
+from server.engine.messages import FallbackPolicy, SamplingParams
+
+
+@dataclass(frozen=True)
+class PlannedPrompt:
+    """One prompt, and how tokens are chosen after it."""
+
+    encoded: EncodedPrompt
+    sampling: SamplingParams
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How one target would answer an order: its own tokens of the prompts, sampling and stop strings."""
+
+    target: Target
+    tokenization: Tokenization
+    prompts: Sequence[PlannedPrompt]
+    text: TextOptions
+
+
+@dataclass(frozen=True)
+class Order:
+    """`n` choices for each prompt. `model` is what the client called it.
+
+    `plans` has one plan for each target of the routing, in its order, and all have the same number of prompts.
+    `fallback` is the policy of the last of them. `reader` makes the reader of one choice.
+    `plan` makes plans for further targets; without it, shadows get no copies.
+    """
+
+    model: str
+    routing: Routing
+    plans: Sequence[Plan]
+    fallback: FallbackPolicy
+    n: int = 1
+    reader: Callable[[], ContentReader] | None = None
+    plan: Callable[[Sequence[Target]], Awaitable[Sequence[Plan]]] | None = None
+
+    def prompt_of(self, index: int) -> int:
+        """Which prompt a choice continues: choices are numbered prompt by prompt."""
+        return index // self.n
+
+    def sampling_of(self, plan: Plan, index: int) -> SamplingParams:
+        """A choice's own sampling: of one prompt's choices each has a seed of its own."""
+        sampling = plan.prompts[self.prompt_of(index)].sampling
+        number = index % self.n
+        if sampling.seed is None or number == 0:
+            return sampling
+        return msgspec.structs.replace(sampling, seed=choice_seed(sampling.seed, number))

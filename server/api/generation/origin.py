@@ -1,0 +1,51 @@
+"""The `switchyard` object of an answer, and the headers that say the same."""
+
+from collections.abc import Sequence
+
+from adapters_store.names import BASE_NAME
+from server.api.generation.pieces import Origin
+from server.api.routing.model_names import Target
+from server.api.routing.router import Routing
+from server.engine.messages import Failed, Started
+
+
+def origin_of(
+    routing: Routing, target: Target, started: Started, passed: Sequence[tuple[Target, Failed]] = ()
+) -> Origin:
+    """What runs, and why it is not what was asked for.
+
+    `passed` are the targets before it that could not be applied. `task`, `rule`, `arm`, `tier` and `passed` stand
+    in the object only where there is something to say; `tier` is None where the chosen one was passed over.
+    """
+    fallback = None
+    if started.fallback is not None:
+        fallback = {"reason": started.fallback, "detail": started.detail}
+    origin: Origin = {
+        "adapter": BASE_NAME if started.digest is None else target.name,
+        "digest": started.digest,
+        "fallback": fallback,
+        "cached_tokens": started.cached_tokens,
+    }
+    if routing.task is not None:
+        origin |= {"task": routing.task, "rule": routing.rule}
+    if routing.choice is not None:
+        origin["arm"] = str(routing.choice.arm)
+        if routing.choice.arm.tiers:
+            origin["tier"] = routing.choice.tier if target == routing.targets[0] else None
+    if passed:
+        origin["passed"] = [
+            {"adapter": before.name, "digest": before.digest, "reason": failed.reason, "detail": failed.message}
+            for before, failed in passed
+        ]
+    return origin
+
+
+def origin_headers(origin: Origin) -> list[tuple[bytes, bytes]]:
+    """The adapter, its digest and the reason of a fallback."""
+    headers = [
+        (b"x-adapter-name", str(origin["adapter"]).encode("ascii")),
+        (b"x-adapter-digest", str(origin["digest"] or BASE_NAME).encode("ascii")),
+    ]
+    if origin["fallback"] is not None:
+        headers.append((b"x-adapter-fallback", str(origin["fallback"]["reason"]).encode("ascii")))
+    return headers

@@ -1,0 +1,1 @@
+"""What a request's `model` and `task` mean: names, tasks, splits, tiers, shadows."""

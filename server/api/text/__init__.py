@@ -1,0 +1,1 @@
+"""Tokens to text and back: tokenizers, templates, detokenisation, stop strings."""
