@@ -20,6 +20,7 @@ MAX_TIERS: Final = 8
 MAX_FALLBACKS: Final = 8
 MAX_SHADOWS: Final = 4
 MAX_WEIGHT: Final = 1_000_000.0
+MIN_WEIGHT: Final = 1e-6
 MAX_DESCRIPTION_CHARS: Final = 1000
 MAX_HOLD_SECONDS: Final = 3600.0
 
@@ -38,7 +39,8 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 class Arm(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """A share of the task's requests: one adapter, or tiers of which the first is taken while there is room.
 
-    Weights count in proportion to their sum; an arm of weight 0 gets nothing.
+    Weights count in proportion to their sum; an arm of weight 0 gets nothing. Others are bounded, so that no share
+    is lost in rounding.
     """
 
     adapter: str | None = None
@@ -151,8 +153,8 @@ def _check_arm(arm: Arm, path: str) -> None:
     if len(arm.tiers) > MAX_TIERS:
         raise _refused(f"{path}.tiers", f"has {len(arm.tiers)} entries; at most {MAX_TIERS} are allowed")
     _check_distinct(f"{path}.tiers", arm.refs)
-    if not 0 <= arm.weight <= MAX_WEIGHT:
-        raise _refused(f"{path}.weight", f"must be from 0 to {MAX_WEIGHT:g}")
+    if arm.weight and not MIN_WEIGHT <= arm.weight <= MAX_WEIGHT:
+        raise _refused(f"{path}.weight", f"must be 0, or from {MIN_WEIGHT:g} to {MAX_WEIGHT:g}")
 
 
 def _check_shadow(shadow: Shadow, path: str) -> None:

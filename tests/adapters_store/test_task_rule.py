@@ -86,6 +86,7 @@ def test_a_rule_is_what_its_json_says(rule: TaskRule) -> None:
         ({"arms": [{}]}, "arms[0]"),
         ({"arms": [{"adapter": "a", "tiers": [{"adapter": "b"}]}]}, "arms[0]"),
         ({"arms": [ARM, {"adapter": "a", "weight": -1}]}, "arms[1].weight"),
+        ({"arms": [{"adapter": "a", "weight": 5e-324}]}, "arms[0].weight"),
         ({"arms": [{"adapter": "a", "weight": math.inf}]}, "arms[0].weight"),
         ({"arms": [{"adapter": "a", "weight": math.nan}]}, "arms[0].weight"),
         ({"arms": [{"adapter": "a", "weight": "10%"}]}, "arms[0].weight"),

@@ -6,10 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters_store.task_rule import MIN_WEIGHT
 from server.api.routing.traffic_split import EvenSequence, arm_at, arm_of_label, independent_step
 
 STARTS = st.integers(0, 2**64 - 1)
-WEIGHTS = st.lists(st.floats(0, 1000), min_size=1, max_size=6).filter(lambda weights: sum(weights) > 0)
+WEIGHTS = st.lists(st.just(0.0) | st.floats(MIN_WEIGHT, 1000), min_size=1, max_size=6).filter(
+    lambda weights: sum(weights) > 0
+)
 
 
 def counts(weights: list[float], requests: int, start: int = 0, every: int = 1) -> list[int]:
