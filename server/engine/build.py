@@ -60,6 +60,7 @@ def build_engine(
     info = _model_info(settings, prepared, model, modules, kv_cache)
     load = partial(load_version, modules=modules, dtype=dtype, budget_bytes=settings.adapter_budget_bytes)
     grammars = GrammarCompiler(Path(info.directory), vocab_size=info.vocab_size, eos_token_ids=info.eos_token_ids)
+    grammars.prepare()
     loop = EngineLoop(
         runner,
         kv_cache,

@@ -1,5 +1,6 @@
 """Grammars of llguidance as constraints of sequences."""
 
+import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -40,14 +41,13 @@ class GrammarConstraint:
 
     def _check(self) -> None:
         if self._matcher.is_error():
-            raise RuntimeError(f"the grammar's engine gave up: {grammar_message(self._matcher.get_error())}")
+            raise RuntimeError(grammar_message(self._matcher.get_error()))
 
 
 class GrammarCompiler:
     """Compiles grammars for one base. Any thread may call it.
 
-    The tokenizer is read at the first grammar, which takes from a fraction of a second to a few seconds. A compiled
-    grammar is kept; a sequence gets a copy of it in a few microseconds.
+    A compiled grammar is kept; a sequence gets a copy of it in a few microseconds.
     """
 
     def __init__(self, directory: Path, *, vocab_size: int, eos_token_ids: Sequence[int]) -> None:
@@ -61,11 +61,19 @@ class GrammarCompiler:
         self._keeping = threading.Lock()
         self._compiled: OrderedDict[str, LLMatcher] = OrderedDict()
 
+    def prepare(self) -> None:
+        """Read the tokenizer, which holds the interpreter's lock for a fraction of a second or longer.
+
+        A tokenizer that cannot be used is told to each request with a grammar, and hinders no other.
+        """
+        with contextlib.suppress(ValueError):
+            self._read()
+
     def compile(self, grammar: str) -> TokenConstraint:
         """A constraint at the beginning of a grammar in llguidance's serialised form.
 
-        Takes from microseconds, for a grammar that it has seen, to about a second; the interpreter's lock is
-        free meanwhile.
+        Takes from microseconds, for a grammar that it has seen, to about a second; after `prepare` the interpreter's
+        lock is free meanwhile.
 
         Raises:
             ValueError: the grammar is malformed, allows nothing, or is too complex; or the base's tokenizer cannot

@@ -40,7 +40,7 @@ def adjust(logits: torch.Tensor, sequences: Seq[Sequence], eos_token_ids: frozen
     """
     _add_biases(logits, sequences)
     _forbid_ends(logits, sequences, eos_token_ids)
-    failures = _apply_masks(logits, sequences)
+    failures = _apply_masks(logits, sequences, eos_token_ids)
     _penalise_repetition(logits, sequences)
     _penalise_frequency(logits, sequences)
     return failures
@@ -74,20 +74,33 @@ def _forbid_ends(logits: torch.Tensor, sequences: Seq[Sequence], eos_token_ids: 
         logits.view(-1)[torch.tensor(ends, device=logits.device)] = -math.inf
 
 
-def _apply_masks(logits: torch.Tensor, sequences: Seq[Sequence]) -> dict[int, RowFailure]:
+def _apply_masks(
+    logits: torch.Tensor, sequences: Seq[Sequence], eos_token_ids: frozenset[int]
+) -> dict[int, RowFailure]:
     """Only what the grammars allow."""
     failures: dict[int, RowFailure] = {}
     for row, sequence in enumerate(sequences):
         if sequence.constraint is None:
             continue
         try:
-            allowed = sequence.constraint.mask()[: logits.shape[-1]].to(logits.device)
+            allowed = _allowed(sequence.constraint.mask()[: logits.shape[-1]], sequence, eos_token_ids)
         except (RuntimeError, ValueError) as error:
-            failures[row] = RowFailure(f"the grammar's engine gave up: {error}")
+            failures[row] = RowFailure(f"the grammar cannot be followed further: {error}", "invalid_value")
             continue
-        logits[row, : len(allowed)].masked_fill_(~allowed, -math.inf)
+        logits[row, : len(allowed)].masked_fill_(~allowed.to(logits.device), -math.inf)
         logits[row, len(allowed) :] = -math.inf
     return failures
+
+
+def _allowed(mask: torch.Tensor, sequence: Sequence, eos_token_ids: frozenset[int]) -> torch.Tensor:
+    """A grammar's mask with the request's own end tokens, which an adapter may have, where the answer may end."""
+    stops = [token for token in sequence.request.sampling.stop_token_ids if token < len(mask)]
+    ends = [token for token in eos_token_ids if token < len(mask)]
+    if not stops or not ends or not bool(mask[ends].any()):
+        return mask
+    allowed = mask.clone()
+    allowed[stops] = True
+    return allowed
 
 
 def _penalise_repetition(logits: torch.Tensor, sequences: Seq[Sequence]) -> None:
@@ -95,8 +108,7 @@ def _penalise_repetition(logits: torch.Tensor, sequences: Seq[Sequence]) -> None
     rows = [row for row, sequence in enumerate(sequences) if sequence.request.sampling.repetition_penalty != 1]
     if not rows:
         return
-    # A token that occurs twice is read before, and written after, so that it is penalised once.
-    places = _places(logits, [(row, sequences[row].tokens) for row in rows])
+    places, _ = _places(logits, [(row, sequences[row].seen.follow(sequences[row].tokens)) for row in rows])
     penalties = logits.new_tensor([sequence.request.sampling.repetition_penalty for sequence in sequences])
     penalty = penalties[places // logits.shape[-1]]
     flat = logits.view(-1)
@@ -113,19 +125,21 @@ def _penalise_frequency(logits: torch.Tensor, sequences: Seq[Sequence]) -> None:
     rows = [row for row, of in enumerate(params) if of.frequency_penalty != 0 or of.presence_penalty != 0]
     if not rows:
         return
-    answers = [(row, sequences[row].tokens[len(sequences[row].request.prompt) :]) for row in rows]
-    places, counts = torch.unique(_places(logits, answers), return_counts=True)
+    places, counts = _places(logits, [(row, sequences[row].answered.follow(sequences[row].tokens)) for row in rows])
     row_of = places // logits.shape[-1]
     frequency = logits.new_tensor([of.frequency_penalty for of in params])[row_of]
     presence = logits.new_tensor([of.presence_penalty for of in params])[row_of]
     logits.view(-1)[places] -= frequency * counts + presence
 
 
-def _places(logits: torch.Tensor, tokens: Seq[tuple[int, Seq[int]]]) -> torch.Tensor:
-    """Where the tokens of these rows lie in the flattened logits, repeated as they are."""
+def _places(
+    logits: torch.Tensor, histories: Seq[tuple[int, tuple[torch.Tensor, torch.Tensor]]]
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where the different tokens of these rows lie in the flattened logits, and how often each occurred."""
     vocabulary = logits.shape[-1]
-    places = []
-    for row, ids in tokens:
-        in_row = torch.tensor(ids, dtype=torch.long)
-        places.append(in_row[in_row < vocabulary] + row * vocabulary)
-    return torch.cat(places).to(logits.device)
+    places, counts = [], []
+    for row, (ids, often) in histories:
+        known = ids < vocabulary
+        places.append(ids[known] + row * vocabulary)
+        counts.append(often[known])
+    return torch.cat(places).to(logits.device), torch.cat(counts).to(logits.device)

@@ -183,7 +183,8 @@ class EngineLoop:
             try:
                 sequence.constraint.advance(token)
             except (RuntimeError, ValueError) as error:
-                self._fail(sequence, RowFailure(f"the grammar's engine gave up: {error}"))
+                failure = RowFailure(f"the grammar cannot be followed further: {error}", "invalid_value")
+                self._fail(sequence, failure)
                 return
         event = Tokens(
             request_id=sequence.id,

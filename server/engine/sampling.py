@@ -51,7 +51,7 @@ def sample(
         params = sequence.request.sampling
         if params.temperature > 0 and isinstance(choices[index], int):
             row = rows[index] if index in rows else logits[index]
-            choices[index] = _draw(row, params, sequence.rng.random())
+            choices[index] = _draw(row, params, sequence.draw())
     return choices
 
 

@@ -250,14 +250,16 @@ class Scheduler:
 
     def _admit_group(self, queue: AdapterQueue, planned: dict[Sequence, int], now: float) -> bool:
         """Start the sequences of one group; False when blocks lack for the first, so that none overtakes it."""
-        held, opened, size, deferred = queue.held_seconds, queue.opened, 0, 0
+        held, opened, size, lacking = queue.held_seconds, queue.opened, 0, False
         prefilling = self._prefilling()
         for sequence in queue.sequences[: self._limits.max_group]:
             if self._next_prefix(sequence) in prefilling:
-                deferred += 1
                 continue
             budget = self._token_budget(planned)
-            if len(self._running) >= self._limits.max_rows or budget <= 0 or not self._take_row(sequence):
+            if len(self._running) >= self._limits.max_rows or budget <= 0:
+                break
+            if not self._take_row(sequence):
+                lacking = True
                 break
             prefilling |= self._unsealed(sequence)
             self.waiting.remove(sequence)
@@ -267,7 +269,7 @@ class Scheduler:
         if size:
             self._emit(GroupReport(digest=queue.digest, size=size, held_seconds=held, waited_seconds=now - opened))
             queue.held_seconds = 0.0
-        return size + deferred > 0
+        return size > 0 or not lacking
 
     def _prefilling(self) -> set[BlockHash]:
         """The prefixes that running rows are about to compute."""

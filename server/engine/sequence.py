@@ -2,11 +2,13 @@
 
 import random
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from server.adapters.loader import LoadFailure
 from server.engine.constraint import TokenConstraint
 from server.engine.kv_cache import BlockHash, chain_hash, chain_root
 from server.engine.messages import AdapterVersion, FinishReason, Submit
+from server.engine.token_history import TokenHistory
 
 
 @dataclass(eq=False)
@@ -33,6 +35,7 @@ class Sequence:
     finished: FinishReason | None = None
     rng: random.Random = field(init=False)
     _hashes: list[BlockHash] = field(default_factory=list)
+    _drawn: float | None = None
 
     def __post_init__(self) -> None:
         self.tokens = list(self.request.prompt)
@@ -77,6 +80,25 @@ class Sequence:
         begin = max(start, self.scored - 1)
         return range(begin, max(begin, min(start + count, len(self.request.prompt) - 1)))
 
+    @cached_property
+    def seen(self) -> TokenHistory:
+        """The tokens of prompt and answer."""
+        return TokenHistory()
+
+    @cached_property
+    def answered(self) -> TokenHistory:
+        """The tokens of the answer."""
+        return TokenHistory(len(self.request.prompt))
+
+    def draw(self) -> float:
+        """The number in [0, 1) that chooses the next token; the same one until a token is taken.
+
+        A step that failed half-way and runs again must not move a seeded row on.
+        """
+        if self._drawn is None:
+            self._drawn = self.rng.random()
+        return self._drawn
+
     def end_tokens(self, eos_token_ids: frozenset[int]) -> frozenset[int]:
         """What ends the answer and is no part of it. A grammar ends with the model's own end, ignored or not."""
         sampling = self.request.sampling
@@ -98,6 +120,7 @@ class Sequence:
 
     def append(self, token: int, eos_token_ids: frozenset[int]) -> bool:
         """Take a sampled token; False when it ended the sequence and is not part of the answer."""
+        self._drawn = None
         if token in self.end_tokens(eos_token_ids):
             self.finished = "stop"
             return False

@@ -82,9 +82,9 @@ def test_constraints_of_one_grammar_are_independent(compiler: GrammarCompiler) -
 
 def test_a_token_that_is_not_allowed_is_an_error_of_this_constraint_alone(compiler: GrammarCompiler) -> None:
     constraint = compiler.compile(regex("ab"))
-    with pytest.raises(RuntimeError, match="gave up"):
+    with pytest.raises(RuntimeError):
         constraint.advance(token("z"))
-    with pytest.raises(RuntimeError, match="gave up"):
+    with pytest.raises(RuntimeError):
         constraint.mask()
     assert allowed(compiler.compile(regex("ab"))) == {token("a")}
 
@@ -163,3 +163,14 @@ def test_what_is_written_at_random_under_a_schema_is_valid(compiler: GrammarComp
     grammar = serialised([json_part(schema)])
     text = written_at_random(compiler.compile(grammar), rng)
     jsonschema_rs.Draft202012Validator(schema).validate(json.loads(text))
+
+
+def test_a_grammar_of_endless_ambiguity_is_cut_long_before_a_mask_takes_seconds(compiler: GrammarCompiler) -> None:
+    def follow(grammar: str) -> None:
+        constraint = compiler.compile(grammar)
+        for _ in range(100):
+            constraint.mask()
+            constraint.advance(token("x"))
+
+    with pytest.raises(RuntimeError, match="items; max is"):
+        follow(LLMatcher.grammar_from_lark('start: a*\na: "x" | a a | b\nb: "x" | b b a\n'))

@@ -139,6 +139,17 @@ def test_a_mask_allows_what_it_names_and_nothing_past_its_end(size: int) -> None
     assert sample(torch.arange(VOCABULARY).float()[None], [one]) == [11]
 
 
+@pytest.mark.parametrize(("allowed", "ends"), [((2, 5), [2, 3, 5]), ((2,), [2])])
+def test_where_a_grammar_may_end_so_may_the_request_by_its_own_stop_token(
+    allowed: tuple[int, ...], ends: list[int]
+) -> None:
+    one = answering([1], [], stop_token_ids=(3, 99))
+    constraint = one.constraint = Allowing(*allowed)
+    row = adjusted(torch.zeros(VOCABULARY), one)
+    assert [token for token in range(VOCABULARY) if row[token] > -math.inf] == ends
+    assert constraint.mask().nonzero().flatten().tolist() == list(allowed)
+
+
 def test_rows_are_adjusted_each_by_its_own_wishes() -> None:
     generator = torch.Generator().manual_seed(3)
     rows = torch.randn(5, VOCABULARY, generator=generator)
@@ -162,7 +173,7 @@ def test_a_grammar_that_gives_up_ends_its_own_row_and_no_other() -> None:
     broken.constraint = Broken()
     row = torch.arange(VOCABULARY).float()
     failed, token = sample(torch.stack((row, row)), [broken, fine])
-    assert failed == RowFailure("the grammar's engine gave up: too many items")
+    assert failed == RowFailure("the grammar cannot be followed further: too many items", "invalid_value")
     assert token == VOCABULARY - 1
 
 

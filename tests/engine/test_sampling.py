@@ -17,6 +17,14 @@ from server.engine.sequence import Sequence
 from tests.engine.hand_made import sequence
 
 
+def next_token(logits: torch.Tensor, one: Sequence) -> int:
+    """Choose a token, and take it."""
+    (token,) = sample(logits[None], [one])
+    assert isinstance(token, int)
+    one.append(token, frozenset())
+    return token
+
+
 class Uniform(random.Random):
     """A generator that says what it is told to."""
 
@@ -87,8 +95,8 @@ def test_each_token_gets_its_share_of_the_generators_numbers(
 
 def test_frequencies_follow_the_probabilities() -> None:
     logits, draws = torch.tensor([1.0, 0.0, 2.0, -1.0]), 4000
-    one = sequence(temperature=1.0, seed=7)
-    counts = Counter(sample(logits[None], [one])[0] for _ in range(draws))
+    one = sequence(temperature=1.0, seed=7, max_tokens=draws)
+    counts = Counter(next_token(logits, one) for _ in range(draws))
     for token, probability in enumerate(torch.softmax(logits, 0).tolist()):
         deviation = math.sqrt(draws * probability * (1 - probability))
         assert abs(counts[token] - draws * probability) < 5 * deviation
@@ -141,7 +149,7 @@ def test_a_seed_gives_the_same_tokens_in_any_company_and_at_any_place(params: di
     torch.manual_seed(0)
     steps = torch.randn(20, 50)
     alone = sequence(temperature=1.0, seed=11, **params)
-    tokens = [sample(step[None], [alone])[0] for step in steps]
+    tokens = [next_token(step, alone) for step in steps]
     assert len(set(tokens)) > 5
     for place in range(6):
         again = sequence(temperature=1.0, seed=11, **params)
@@ -151,6 +159,10 @@ def test_a_seed_gives_the_same_tokens_in_any_company_and_at_any_place(params: di
             rows = torch.randn(len(batch), 50)
             rows[place] = step
             assert sample(rows, batch)[place] == token
+            assert sample(rows, batch)[place] == token, "a step that runs again draws no further number"
+            for one, taken in zip(batch, sample(rows, batch), strict=True):
+                assert isinstance(taken, int)
+                one.append(taken, frozenset())
 
 
 def test_a_row_that_overflowed_gets_no_token_and_leaves_the_others_theirs() -> None:

@@ -145,6 +145,19 @@ def test_equal_prompts_that_arrive_together_are_computed_once() -> None:
     assert prefilled(simulation) == 18 + 3 * 2 + 2
 
 
+def test_one_that_lacks_blocks_is_not_overtaken_by_a_younger_group_while_others_wait_for_a_prefix() -> None:
+    simulation = Simulation(blocks=12, rows=8, batch_tokens=16, window=0.0)
+    first = simulation.arrive(prompt=18, tokens=8)
+    simulation.step()
+    like, large = simulation.arrive(like=first), simulation.arrive(prompt=30)
+    small = simulation.arrive(A, prompt=4)
+    resident_order = simulation.admissions
+    simulation.run()
+    order = resident_order()
+    assert order.index(large.id) < order.index(small.id)
+    assert order.index(like.id) > order.index(first.id)
+
+
 def test_a_prompt_whose_scores_are_wanted_is_computed_in_full() -> None:
     simulation = Simulation()
     first = simulation.arrive(prompt=18)
