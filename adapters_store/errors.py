@@ -43,9 +43,10 @@ class InvalidNotes(StoreError):
 
 
 class UnknownAdapter(StoreError):
-    """No adapter, alias or version of this name. `suggestions` are names that may have been meant, the nearest first.
+    """No adapter, alias or version of this name.
 
-    `is_name` says that the name itself is unknown, and not an alias or version of a name that there is.
+    `suggestions` are names that may have been meant, the nearest first; the message has them. `is_name` says that the
+    name itself is unknown, and not an alias or version of a name that there is.
     """
 
     status = 404

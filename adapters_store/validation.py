@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NoReturn
@@ -23,6 +24,9 @@ from adapters_store.metadata import AdapterMetadata
 from adapters_store.quoting import quoted
 from adapters_store.safetensors_file import SafetensorsFile, open_safetensors
 from adapters_store.tokenizer_directory import optional_content
+
+# What the server calls the copies that it keeps of a base, after the base's own name.
+_KEPT_COPY: Final = re.compile(r"-(?:nf4|fp4|none)-[0-9a-f]{16}")
 
 FormatCheck = Callable[[Mapping[str, Any], SafetensorsFile, BaseDescription | None, Limits], AdapterMetadata]
 
@@ -106,12 +110,18 @@ def _format_of(config: Mapping[str, Any]) -> FormatCheck:
 def _base_warnings(base_name: str | None, base: BaseDescription | None) -> tuple[str, ...]:
     if base is None:
         return ("not checked against a base: the store has none described yet, serve from it once",)
-    if base_name is None or _last_part(base_name) == _last_part(base.name):
+    if base_name is None or _is_name_of(base_name, base):
         return ()
     return (
         f"trained on {quoted(base_name)} and checked against {base.name}: all shapes fit, but make sure that it is "
         "the same model",
     )
+
+
+def _is_name_of(base_name: str, base: BaseDescription) -> bool:
+    """Whether a name, often a path, is that of a base or of the 4-bit copy that the server keeps of it."""
+    last, known = _last_part(base_name), _last_part(base.name)
+    return last == known or _KEPT_COPY.fullmatch(last.removeprefix(known)) is not None
 
 
 def _last_part(name: str) -> str:

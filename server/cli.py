@@ -20,6 +20,7 @@ app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
+    context_settings={"max_content_width": 110},
 )
 app.add_typer(adapters.app, name="adapters")
 app.add_typer(tasks.app, name="tasks")

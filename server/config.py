@@ -9,6 +9,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 MiB = 1024 * 1024
 
+_OTHER_VARIABLES = frozenset({"SWITCHYARD_VARIANT"})
+"""What others read: the Compose file."""
+
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
@@ -20,6 +23,12 @@ def default_cache_dir() -> Path:
 def environment_without_settings() -> dict[str, str]:
     """This process's environment less `SWITCHYARD_*`, for a child that is handed its settings otherwise."""
     return {name: value for name, value in os.environ.items() if not name.upper().startswith("SWITCHYARD_")}
+
+
+def unknown_variables() -> list[str]:
+    """`SWITCHYARD_*` variables that are no setting, in order: most likely misspelt."""
+    known = {f"SWITCHYARD_{name.upper()}" for name in Settings.model_fields} | _OTHER_VARIABLES
+    return sorted(name for name in os.environ if name.upper().startswith("SWITCHYARD_") and name.upper() not in known)
 
 
 def _absolute(path: Path) -> Path:

@@ -126,7 +126,7 @@ class UnsupportedEndpoint(NotFound):
 
 
 class QueueFull(SwitchyardError):
-    """More requests wait than the queue holds; `retry_after` is in seconds."""
+    """More requests wait than the queue holds; the header `Retry-After` has the seconds to wait."""
 
     status = 429
     type = "rate_limit_error"

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import difflib
 import logging
 import math
 import os
@@ -15,7 +16,7 @@ from adapters_store import AdapterStore, Limits
 from server.api.app import create_app
 from server.commands.failure import CommandFailed
 from server.commands.output import Output
-from server.config import Settings
+from server.config import Settings, unknown_variables
 from server.engine.interface import Engine
 from server.engine.remote import ProcessEngine
 from server.errors import SwitchyardError
@@ -67,6 +68,9 @@ def run_server(settings: Settings, output: Output) -> None:
         SwitchyardError: the engine could not start, or died for good.
     """
     configure_logs(settings.log_level)
+    for name in unknown_variables():
+        near = difflib.get_close_matches(name, [f"SWITCHYARD_{known.upper()}" for known in Settings.model_fields], n=1)
+        output.warning(f"{name} is no setting of this server" + (f"; did you mean {near[0]}?" if near else ""))
     failures: list[SwitchyardError] = []
 
     def end(failure: SwitchyardError) -> None:

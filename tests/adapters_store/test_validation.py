@@ -1,5 +1,6 @@
 """A directory's two files against each other, the base and the limits."""
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -45,6 +46,23 @@ def test_a_sound_adapter_is_described(tmp_path: Path) -> None:
         target_modules=("down_proj", "q_proj"),
         warnings=(),
     )
+
+
+@pytest.mark.parametrize(
+    ("trained_on", "warns"),
+    [
+        ("org/Tiny", False),
+        ("/root/.cache/switchyard/bases/tiny-nf4-fce10d28a7db7923", False),
+        ("/models/tiny-instruct", True),
+        ("org/other", True),
+    ],
+)
+def test_another_base_than_the_one_served_is_a_warning(tmp_path: Path, trained_on: str, warns: bool) -> None:
+    base = dataclasses.replace(BASE, name="org/tiny")
+    adapter = write_adapter(tmp_path)
+    config = json.loads((adapter / "adapter_config.json").read_text()) | {"base_model_name_or_path": trained_on}
+    (adapter / "adapter_config.json").write_text(json.dumps(config))
+    assert any("trained on" in warning for warning in validate(adapter, base).warnings) is warns
 
 
 def test_ranks_by_pattern_are_counted(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ async def test_it_is_alive_but_not_ready_while_the_engine_loads(bench: Bench) ->
     engine = ScriptedEngine(model_info(bench.base), saying([]), gate=gate)
     async with serving(bench, engine, ready=False) as client:
         assert (await client.get("/health")).status_code == 200
+        assert [(await client.head(path)).status_code for path in ("/health", "/ping", "/ready")] == [200, 200, 503]
         readiness = await client.get("/ready")
         assert (readiness.status_code, readiness.json()) == (503, {"status": "starting"})
         for path in ("/v1/completions", "/v1/chat/completions"):

@@ -41,8 +41,11 @@ async def test_a_card_is_found_by_anything_that_a_request_may_name(bench: Bench)
     assert missing.json()["error"]["code"] == "model_not_found"
 
 
-async def test_an_adapter_without_a_latest_version_is_listed_with_its_newest(bench: Bench) -> None:
-    digest = bench.publish("support", alias="staging")
+async def test_an_adapter_without_a_latest_version_is_listed_by_what_can_be_asked(bench: Bench) -> None:
+    old = bench.publish("support", alias="prod", seed=1)
+    new = bench.publish("support", alias="staging", seed=2)
     async with serving(bench, bench.engine(saying([]))) as client:
-        _, card = (await client.get("/v1/models")).json()["data"]
-    assert card["digest"] == digest
+        _, *cards = (await client.get("/v1/models")).json()["data"]
+        shown = [(await client.get(f"/v1/models/{card['id']}")).json() for card in cards]
+    assert [(card["id"], card["digest"]) for card in cards] == [("support@prod", old), ("support@staging", new)]
+    assert shown == cards

@@ -68,6 +68,7 @@ class ChatRequest(ToolFields, GenerationRequest):
 
     neutral: ClassVar[Mapping[str, Neutral]] = {
         **NEUTRAL,
+        "prompt": Neutral(hint="send prompts to /v1/completions"),
         "audio": Neutral(),
         "chat_template": Neutral(),
         "chat_template_kwargs": Neutral({}),

@@ -66,7 +66,12 @@ Prompts = Annotated[
 class CompletionRequest(GenerationRequest):
     """Continue prompts, given as text (special tokens as the tokenizer adds them) or as token ids (as they are)."""
 
-    neutral: ClassVar[Mapping[str, Neutral]] = {**NEUTRAL, "suffix": Neutral("")}
+    neutral: ClassVar[Mapping[str, Neutral]] = {
+        **NEUTRAL,
+        "messages": Neutral(hint="send conversations to /v1/chat/completions"),
+        "suffix": Neutral(""),
+        "tools": Neutral(hint="send conversations to /v1/chat/completions"),
+    }
 
     prompt: Prompts = Field(
         description="A string or a list of token ids, or a list of up to 128 of either; not empty. Choice `i` of "

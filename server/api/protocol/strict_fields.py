@@ -47,8 +47,11 @@ class Label(Neutral):
     __slots__ = ("kind",)
 
     def __init__(self, kind: type) -> None:
-        super().__init__(hint=f"as a label it must be of type {_JSON_TYPES[kind]}")
+        super().__init__()
         self.kind = kind
+
+    def refusal(self, field: str) -> str:
+        return f"{field} must be of type {_JSON_TYPES[self.kind]}"
 
     def accepts(self, value: object) -> bool:
         """Whether `value` has the label's type."""

@@ -18,6 +18,7 @@ class TokenizeRequest(StrictFields):
     neutral: ClassVar[Mapping[str, Neutral]] = {
         "chat_template": Neutral(),
         "chat_template_kwargs": Neutral({}),
+        "inputs": Neutral(hint="send the text as `prompt`"),
         "media_io_kwargs": Neutral(),
         "mm_processor_kwargs": Neutral(),
     }

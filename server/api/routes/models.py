@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from fastapi import APIRouter, Response
 
-from adapters_store import Version
+from adapters_store import AdapterEntry, Version
 from adapters_store.names import LATEST, TASK_PREFIX, TaskName
 from adapters_store.task_document import TaskDocument
 from server.api.context import RequestContext, ServedModel
@@ -18,17 +18,13 @@ router = APIRouter(tags=["models"])
 
 @router.get("/v1/models")
 async def list_models(context: RequestContext) -> Response:
-    """Cards of the base, of every adapter's latest version, and of every task."""
+    """Cards of the base, of every adapter (by an alias where it has no `latest`), and of every task."""
     model = context.served_model()
     entries = await asyncio.to_thread(context.store.list)
     tasks = await asyncio.to_thread(context.tasks.list)
     cards = [_base_card(model, model.name)]
     for entry in entries:
-        if not entry.versions:  # all were retired
-            continue
-        digest = entry.aliases.get(LATEST)
-        version = next((version for version in entry.versions if version.digest == digest), entry.versions[-1])
-        cards.append(_adapter_card(model, str(entry.name), version))
+        cards += [_adapter_card(model, name, version) for name, version in _names_of(entry)]
     cards += [_task_card(model, task) for task in tasks]
     return json_response({"object": "list", "data": cards})
 
@@ -43,6 +39,18 @@ async def show_model(name: str, context: RequestContext) -> Response:
     target = await model.names.resolve(name)
     card = _base_card(model, name) if target.version is None else _adapter_card(model, name, target.version)
     return json_response(card)
+
+
+def _names_of(entry: AdapterEntry) -> list[tuple[str, Version]]:
+    """What a request may ask for: the plain name, or, where nothing is `latest`, the name with each alias it has.
+
+    One without any alias has its newest version by digest; one whose versions were all retired has nothing.
+    """
+    by_digest = {version.digest: version for version in entry.versions}
+    if LATEST in entry.aliases:
+        return [(str(entry.name), by_digest[entry.aliases[LATEST]])]
+    aliased = [(f"{entry.name}@{alias}", by_digest[digest]) for alias, digest in entry.aliases.items()]
+    return aliased or [(f"{entry.name}@{version.digest}", version) for version in entry.versions[-1:]]
 
 
 def _base_card(model: ServedModel, name: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from server.api.release import release
 router = APIRouter(tags=["operations"])
 
 
+@router.head("/health", include_in_schema=False)
 @router.get("/health")
 async def health(context: RequestContext) -> Response:
     """200 while the process is alive and has not given its engine up; for restarting a dead server."""
@@ -17,12 +18,14 @@ async def health(context: RequestContext) -> Response:
     return json_response({"status": "ok"})
 
 
+@router.head("/ping", include_in_schema=False)
 @router.get("/ping")
 async def ping(context: RequestContext) -> Response:
     """The same as `/health`, under the name that vLLM and LoRAX have for it."""
     return await health(context)
 
 
+@router.head("/ready", include_in_schema=False)
 @router.get("/ready")
 async def ready(context: RequestContext) -> Response:
     """200 while inference requests are taken; for sending traffic here or elsewhere."""
