@@ -39,8 +39,10 @@ class ToolCallReader:
         return deltas
 
     def finish(self) -> Sequence[Delta]:
-        """The text has ended; return what was still held back."""
+        """The text has ended; return what was still held back, less a call that was cut before it named a function."""
         held, self._held = self._held, ""
+        if self._state == "text" and self._trigger and self._trigger in held:
+            held = held[: held.index(self._trigger)].rstrip()
         dropped = self._state == "behind" or (self._calls and not held.strip())
         return [held] if held and not dropped else []
 

@@ -95,6 +95,15 @@ def test_text_without_a_call_is_content_to_the_letter(tool_format: ToolFormat, t
     assert read(ToolCallReader(tool_format, NAMES), cut(text, places)) == (text, [], "stop")
 
 
+@pytest.mark.parametrize("tool_format", [HERMES, MISTRAL, SPACED_MISTRAL])
+def test_a_call_that_is_cut_before_it_names_a_function_shows_no_marker(tool_format: ToolFormat) -> None:
+    whole = tool_format.written([("weather", "{}")])
+    for size in range(len(tool_format.trigger), whole.index("weather")):
+        reader = ToolCallReader(tool_format, NAMES)
+        shown = [*reader.push("Let me see. " + whole[:size]), *reader.finish()]
+        assert "".join(delta for delta in shown if isinstance(delta, str)) == "Let me see."
+
+
 def test_content_stands_before_a_call_without_the_white_space_between() -> None:
     text = f"Let me look. \n\n{HERMES.written([('a', '{}')])}\n"
     assert read(ToolCallReader(HERMES, NAMES), [text]) == ("Let me look.", [("a", "{}")], "tool_calls")
