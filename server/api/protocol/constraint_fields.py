@@ -8,7 +8,7 @@ from pydantic import Field, PlainValidator, model_validator
 
 from server.api.protocol.strict_fields import Neutral, StrictFields, refused_field
 
-MAX_CHOICES = 1_000
+MAX_CHOICE_TEXTS = 1_000
 
 FormKind = Literal["json_schema", "json_object", "regex", "choice", "rules"]
 
@@ -26,7 +26,7 @@ def _schema(value: Any) -> dict[str, Any]:
 
 
 Schema = Annotated[dict[str, Any], PlainValidator(_schema, json_schema_input_type=dict[str, Any] | str)]
-Choices = Annotated[list[str], Field(min_length=1, max_length=MAX_CHOICES)]
+Choices = Annotated[list[str], Field(min_length=1, max_length=MAX_CHOICE_TEXTS)]
 
 
 class Form(NamedTuple):
