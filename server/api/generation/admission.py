@@ -16,7 +16,7 @@ def _nothing() -> None:
 
 
 class Place:
-    """One accepted request, from its acceptance to its end. Leaving twice is leaving once."""
+    """One accepted request, from its acceptance to its end. It is given up once, whatever is called after that."""
 
     def __init__(self, admission: "Admission") -> None:
         self._admission = admission
@@ -24,10 +24,16 @@ class Place:
         self._left = False
 
     def leave(self) -> None:
-        """Free the place."""
+        """Free the place: the request was worked on, and has ended."""
         if not self._left:
             self._left = True
             self._admission.left(self._admission.clock() - self._entered)
+
+    def withdraw(self) -> None:
+        """Free the place of a request that was refused after all: it says nothing of how long requests take."""
+        if not self._left:
+            self._left = True
+            self._admission.withdrawn()
 
 
 class Admission:
@@ -75,9 +81,13 @@ class Admission:
 
     def left(self, seconds: float) -> None:
         """A request ended `seconds` after its acceptance."""
+        self.withdrawn()
+        self._mean_seconds += (seconds - self._mean_seconds) * (_NEWEST if self._mean_seconds else 1.0)
+
+    def withdrawn(self) -> None:
+        """A request gave its place back unused."""
         self.inside -= 1
         self.watch()
-        self._mean_seconds += (seconds - self._mean_seconds) * (_NEWEST if self._mean_seconds else 1.0)
 
     def _retry_after(self) -> int:
         seconds = self._refused * self._mean_seconds / max(1, self.inside)

@@ -78,15 +78,19 @@ class Choice:
         """End the choice, if it has not ended."""
         if not self._closed:
             self.outcome = outcome
-            self.withdraw()
+            self._end()
+            self._place.leave()
             self._record.end(outcome, self.token_count)
 
     def withdraw(self) -> None:
         """End the choice as one that was never asked for: nothing is counted."""
+        self._end()
+        self._place.withdraw()
+
+    def _end(self) -> None:
         self._closed = True
         if self._generation is not None:
             self._generation.cancel()
-        self._place.leave()
 
     async def events(self) -> AsyncGenerator[ChoiceEvent]:
         """An opening, pieces, and an ending.

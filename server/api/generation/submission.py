@@ -17,7 +17,7 @@ from server.errors import InvalidRequest
 
 @contextlib.contextmanager
 def entered(admission: Admission, count: int) -> Iterator[list[Place]]:
-    """`count` places, one for each choice of a request, which are left again if the request is not submitted.
+    """`count` places, one for each choice of a request, which are given back if the request is not submitted.
 
     Raises:
         InvalidRequest: the server never has so many.
@@ -34,7 +34,7 @@ def entered(admission: Admission, count: int) -> Iterator[list[Place]]:
         yield places
     except BaseException:
         for place in places:
-            place.leave()
+            place.withdraw()
         raise
 
 

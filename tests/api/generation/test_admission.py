@@ -62,5 +62,21 @@ def test_an_acceptance_begins_the_line_anew() -> None:
     assert refusal(admission).retry_after == 8
 
 
+def test_a_withdrawn_place_is_free_and_tells_nothing_of_durations() -> None:
+    clock = Clock()
+    admission = Admission(1, clock)
+    place = admission.enter()
+    clock.now = 8.0
+    place.leave()
+    for _ in range(100):
+        refused = admission.enter()
+        refused.withdraw()
+        refused.withdraw()
+        refused.leave()
+    assert admission.inside == 0
+    admission.enter()
+    assert refusal(admission).retry_after == 8
+
+
 def test_without_any_place_every_request_is_refused() -> None:
     assert refusal(Admission(0)).status == 429
