@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from adapters_store import UnknownAdapter, parse_adapter_name
+from adapters_store.hub_source import HubSource
 from tests.adapters_store.fake_hub import configured_hub
 from tests.api.harness import Bench, serving
 from tests.api.scripted_engine import ScriptedEngine, saying
@@ -177,3 +178,29 @@ async def test_a_place_on_a_hub_is_fetched_where_the_operator_allows_it(
             assert (await load(allowed, "tuned", "hub:team/tuned@v1")).text.startswith("Success")
             assert (await load(allowed, "tuned", "hub:team/tuned@v1")).status_code == 400
             error_of(await load(allowed, "other", "hub:nonsense"), 400)
+
+
+@pytest.mark.parametrize("in_place", [False, True])
+async def test_a_name_that_came_during_the_download_is_kept_unless_loading_in_place(
+    bench: Bench, engine: ScriptedEngine, monkeypatch: pytest.MonkeyPatch, in_place: bool
+) -> None:
+    fetch = HubSource.fetch
+    others: list[str] = []
+
+    def slow(*args: Any, **kwargs: Any) -> str:
+        origin = fetch(*args, **kwargs)
+        others.append(bench.publish("tuned", seed=5))
+        return origin
+
+    monkeypatch.setattr(HubSource, "fetch", slow)
+    with configured_hub(monkeypatch) as hub:
+        hub.add("team/tuned", bench.adapter_directory(seed=4))
+        async with serving(bench, engine, allow_hub_sources=True) as allowed:
+            answer = await load(allowed, "tuned", "hub:team/tuned", load_inplace=in_place)
+    kept = bench.store.get(parse_adapter_name("tuned")).aliases["latest"] == others[0]
+    if in_place:
+        assert (answer.status_code, kept) == (200, False)
+    else:
+        message, code, param = error_of(answer, 400)
+        assert "has already been loaded" in message
+        assert (code, param, kept) == ("adapter_already_loaded", "lora_name", True)

@@ -4,7 +4,7 @@ import asyncio
 import logging
 from pathlib import Path, PurePath
 
-from adapters_store import AdapterEntry, Publication, UnknownAdapter, parse_adapter_name
+from adapters_store import AdapterEntry, AliasConflict, Publication, UnknownAdapter, parse_adapter_name
 from adapters_store.allowed_roots import allowed_directory
 from adapters_store.errors import InvalidAdapter, InvalidName
 from adapters_store.hub_source import HUB_PREFIX
@@ -38,22 +38,32 @@ async def register(context: Context, name: str, path: str, *, replace: bool) -> 
     if adapter.is_reserved:
         raise InvalidName(f"{name!r} is a reserved name; choose another", param="lora_name")
     model = context.served_model()
-    if path.startswith(HUB_PREFIX):
-        await _check_free(context, name, adapter, replace=replace)
-        place = context.uploads.enter()
-        try:
-            publication = await fetch_from_hub(context, adapter, path, base=model.description, param="lora_path")
-        finally:
-            place.leave()
-    else:
-        async with context.publishing:
-            await _check_free(context, name, adapter, replace=replace)
-            source = await _source(context, model, name, path)
-            publication = await context.write(context.store.publish, adapter, source, base=model.description)
+    if not replace and await asyncio.to_thread(_is_known, context, adapter):
+        raise _already_loaded(name)
+    try:
+        publication = await _publish(context, model, name, adapter, path, expect=None if replace else "none")
+    except AliasConflict:
+        # Another one has published it in the meantime, which is minutes where a hub is slow.
+        raise _already_loaded(name) from None
     logger.info(
         "request %s: published %s from %s: %s", request_id.get(), adapter, quoted(path), publication.version.digest
     )
     return publication
+
+
+async def _publish(
+    context: Context, model: ServedModel, name: str, adapter: AdapterName, path: str, *, expect: str | None
+) -> Publication:
+    base = model.description
+    if path.startswith(HUB_PREFIX):
+        place = context.uploads.enter()
+        try:
+            return await fetch_from_hub(context, adapter, path, base=base, expect=expect, param="lora_path")
+        finally:
+            place.leave()
+    async with context.publishing:
+        source = await _source(context, model, name, path)
+        return await context.write(context.store.publish, adapter, source, base=base, expect=expect)
 
 
 async def unregister(context: Context, name: str) -> AdapterEntry:
@@ -92,14 +102,12 @@ def _adapter_name(name: str) -> AdapterName:
         raise
 
 
-async def _check_free(context: Context, name: str, adapter: AdapterName, *, replace: bool) -> None:
-    """Raises AdapterAlreadyLoaded where the name is there and may not be replaced."""
-    if not replace and await asyncio.to_thread(_is_known, context, adapter):
-        raise AdapterAlreadyLoaded(
-            f"The lora adapter '{name}' has already been loaded. If you want to load the adapter in place, set "
-            "'load_inplace' to True.",
-            param="lora_name",
-        )
+def _already_loaded(name: str) -> AdapterAlreadyLoaded:
+    return AdapterAlreadyLoaded(
+        f"The lora adapter '{name}' has already been loaded. If you want to load the adapter in place, set "
+        "'load_inplace' to True.",
+        param="lora_name",
+    )
 
 
 def _is_known(context: Context, adapter: AdapterName) -> bool:
