@@ -4,6 +4,8 @@ from typing import Any
 
 import pytest
 
+from adapters_store.adapter_files import SOURCE_FILES
+from server.api.protocol.adapter_requests import PublishRequest
 from tests.api.harness import Bench, serving
 from tests.api.scripted_engine import saying_with_scores, scored
 
@@ -37,3 +39,27 @@ async def test_every_example_of_a_rule_and_of_its_rollback_is_taken(bench: Bench
         for name, body in examples(document, "/v1/tasks/{name}/rollback").items():
             response = await client.post("/v1/tasks/summarise/rollback", json=body)
             assert response.status_code == 200, f"{name}: {response.text}"
+
+
+async def test_publishing_takes_files_or_a_place_on_a_hub(bench: Bench) -> None:
+    async with serving(bench, bench.engine(saying_with_scores([], [], "length"))) as client:
+        document = (await client.get("/openapi.json")).json()
+    described = document["paths"]["/v1/adapters/{name}"]["put"]["requestBody"]
+    assert described["required"] is True
+    assert set(described["content"]) == {"application/json", "multipart/form-data"}
+    assert PublishRequest.parse(described["content"]["application/json"]["example"])
+    files = described["content"]["multipart/form-data"]["schema"]["properties"]["files"]
+    assert files["items"] == {"type": "string", "format": "binary"}
+    assert all(name in files["description"] for name in SOURCE_FILES)
+
+
+async def test_every_route_that_reads_a_body_describes_it(bench: Bench) -> None:
+    async with serving(bench, bench.engine(saying_with_scores([], [], "length"))) as client:
+        document = (await client.get("/openapi.json")).json()
+    undescribed = [
+        path
+        for path, methods in document["paths"].items()
+        for method, operation in methods.items()
+        if method in ("post", "put", "patch") and "requestBody" not in operation
+    ]
+    assert undescribed == []

@@ -6,11 +6,12 @@ and `gc`.
 
 import asyncio
 import logging
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
 from adapters_store import InvalidName, parse_adapter_name
+from adapters_store.adapter_files import SOURCE_FILES
 from adapters_store.names import LATEST, AdapterName, AdapterRef, check_slug
 from adapters_store.version_notes import VersionNotes
 from server.api.context import Context, RequestContext
@@ -32,22 +33,24 @@ from server.api.protocol.adapter_requests import (
     UnaliasRequest,
     VersionRequest,
 )
-from server.api.protocol.strict_fields import StrictFields
 from server.api.publishing.hub_publication import fetch_from_hub
 from server.api.publishing.upload import received_adapter
 from server.api.request_body import is_json, read_json
 from server.api.request_id import request_id
+from server.api.routes.documented import takes
 
 logger = logging.getLogger(__name__)
 router = APIRouter(tags=["adapters"])
 
 _UPLOADED = VersionNotes(source="upload")
-
-
-def _takes(request: type[StrictFields]) -> dict[str, Any]:
-    """What OpenAPI is told of a route that reads its body itself, within the limits."""
-    content = {"application/json": {"schema": request.model_json_schema()}}
-    return {"openapi_extra": {"requestBody": {"required": True, "content": content}}}
+_FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}
+_UPLOAD = {
+    "schema": {
+        "type": "object",
+        "required": ["files"],
+        "properties": {"files": _FILES | {"description": f"Parts with the file names {', '.join(SOURCE_FILES)}."}},
+    }
+}
 
 
 @router.get("/v1/adapters")
@@ -61,7 +64,10 @@ async def list_adapters(
     return json_response(list_answer(await asyncio.to_thread(context.store.page, limit, start)))
 
 
-@router.put("/v1/adapters/{name:path}")
+@router.put(
+    "/v1/adapters/{name:path}",
+    **takes(PublishRequest, example={"source": "hub:OWNER/NAME@REVISION"}, beside={"multipart/form-data": _UPLOAD}),
+)
 async def publish_adapter(
     name: str,
     request: Request,
@@ -109,7 +115,7 @@ async def delete_adapter(name: str, context: RequestContext) -> Response:
     return json_response(deletion_answer(entry))
 
 
-@router.post("/v1/adapters/{name:path}/promote", **_takes(PromoteRequest))
+@router.post("/v1/adapters/{name:path}/promote", **takes(PromoteRequest))
 async def promote_adapter(name: str, request: Request, context: RequestContext) -> Response:
     """Move an alias to a version: the one with `digest`, or the one that the alias `from` points to."""
     adapter = parse_adapter_name(name)
@@ -120,7 +126,7 @@ async def promote_adapter(name: str, request: Request, context: RequestContext) 
     return json_response(move_answer(move))
 
 
-@router.post("/v1/adapters/{name:path}/rollback", **_takes(RollbackRequest))
+@router.post("/v1/adapters/{name:path}/rollback", **takes(RollbackRequest))
 async def rollback_adapter(name: str, request: Request, context: RequestContext) -> Response:
     """Move an alias back to where it was before its last move."""
     adapter = parse_adapter_name(name)
@@ -130,7 +136,7 @@ async def rollback_adapter(name: str, request: Request, context: RequestContext)
     return json_response(move_answer(move))
 
 
-@router.post("/v1/adapters/{name:path}/unalias", **_takes(UnaliasRequest))
+@router.post("/v1/adapters/{name:path}/unalias", **takes(UnaliasRequest))
 async def remove_alias(name: str, request: Request, context: RequestContext) -> Response:
     """Remove an alias with its history; its version stays."""
     adapter = parse_adapter_name(name)
@@ -141,7 +147,7 @@ async def remove_alias(name: str, request: Request, context: RequestContext) -> 
     return json_response(removed_alias_answer(removed))
 
 
-@router.post("/v1/adapters/{name:path}/retire", **_takes(VersionRequest))
+@router.post("/v1/adapters/{name:path}/retire", **takes(VersionRequest))
 async def retire_version(name: str, request: Request, context: RequestContext) -> Response:
     """Let a version without an alias resolve no more; requests that run on it end undisturbed."""
     adapter, digest = await _version_asked(name, request, context)
@@ -151,7 +157,7 @@ async def retire_version(name: str, request: Request, context: RequestContext) -
     return json_response(state_answer(version))
 
 
-@router.post("/v1/adapters/{name:path}/restore", **_takes(VersionRequest))
+@router.post("/v1/adapters/{name:path}/restore", **takes(VersionRequest))
 async def restore_version(name: str, request: Request, context: RequestContext) -> Response:
     """Let a retired version resolve again."""
     adapter, digest = await _version_asked(name, request, context)
@@ -160,7 +166,7 @@ async def restore_version(name: str, request: Request, context: RequestContext) 
     return json_response(state_answer(version))
 
 
-@router.post("/v1/adapters/{name:path}/notes", **_takes(NotesRequest))
+@router.post("/v1/adapters/{name:path}/notes", **takes(NotesRequest))
 async def note_version(name: str, request: Request, context: RequestContext) -> Response:
     """Renew what is noted of a version: description, tags, evaluation, training job, parents."""
     adapter = parse_adapter_name(name)

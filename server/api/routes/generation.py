@@ -1,7 +1,6 @@
 """`/v1/completions` and `/v1/chat/completions`."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response
 
@@ -19,6 +18,7 @@ from server.api.protocol.chat_request import ChatRequest
 from server.api.protocol.completion_request import DEFAULT_MAX_TOKENS, CompletionRequest
 from server.api.protocol.completion_request import EXAMPLES as COMPLETION_EXAMPLES
 from server.api.protocol.generation_request import GenerationRequest
+from server.api.routes.documented import takes
 from server.api.text.tokenization import Tokenization
 from server.engine.messages import ModelInfo
 
@@ -77,27 +77,19 @@ _CHAT = GenerationEndpoint(
 )
 
 
-def _documented(
-    request: type[GenerationRequest], answer: type[Any], examples: Mapping[str, dict[str, Any]]
-) -> dict[str, Any]:
-    """What OpenAPI is told of a route that reads its body itself, within the limits."""
-    content = {
-        "schema": request.model_json_schema(),
-        "examples": {summary: {"value": value} for summary, value in examples.items()},
-    }
-    return {
-        "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": content}}},
-        "responses": {200: {"model": answer}, "default": {"model": ErrorAnswer}},
-    }
-
-
-@router.post("/v1/completions", **_documented(CompletionRequest, Completion, COMPLETION_EXAMPLES))
+@router.post(
+    "/v1/completions",
+    **takes(CompletionRequest, examples=COMPLETION_EXAMPLES, answer=Completion, failure=ErrorAnswer),
+)
 async def create_completion(request: Request, context: RequestContext) -> Response:
     """Continue a prompt, or several."""
     return await _COMPLETIONS.answer(request, context)
 
 
-@router.post("/v1/chat/completions", **_documented(ChatRequest, ChatCompletion, CHAT_EXAMPLES))
+@router.post(
+    "/v1/chat/completions",
+    **takes(ChatRequest, examples=CHAT_EXAMPLES, answer=ChatCompletion, failure=ErrorAnswer),
+)
 async def create_chat_completion(request: Request, context: RequestContext) -> Response:
     """Answer a conversation."""
     return await _CHAT.answer(request, context)

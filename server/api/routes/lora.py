@@ -13,24 +13,18 @@ from server.api.protocol.lora_requests import (
     SglangUnloadRequest,
     UnloadLoraRequest,
 )
-from server.api.protocol.strict_fields import StrictFields
 from server.api.publishing.lora_registration import check_base, register, unregister
 from server.api.request_body import read_json
+from server.api.routes.documented import takes
 from server.errors import InvalidRequest, SwitchyardError
 
 router = APIRouter(tags=["lora"])
 
 
-def _documented(request: type[StrictFields], example: dict[str, Any]) -> dict[str, Any]:
-    schema = request.model_json_schema()
-    content = {"application/json": {"schema": schema, "example": example}}
-    return {"openapi_extra": {"requestBody": {"required": True, "content": content}}}
-
-
 @router.post(
     "/v1/load_lora_adapter",
     response_class=PlainTextResponse,
-    **_documented(LoadLoraRequest, {"lora_name": "support-copy", "lora_path": "support", "load_inplace": True}),
+    **takes(LoadLoraRequest, example={"lora_name": "support-copy", "lora_path": "support", "load_inplace": True}),
 )
 async def load_lora_adapter(request: Request, context: RequestContext) -> Response:
     """Publish a directory, or a version of the store, under a name (vLLM)."""
@@ -48,7 +42,7 @@ async def load_lora_adapter(request: Request, context: RequestContext) -> Respon
 @router.post(
     "/v1/unload_lora_adapter",
     response_class=PlainTextResponse,
-    **_documented(UnloadLoraRequest, {"lora_name": "support-copy"}),
+    **takes(UnloadLoraRequest, example={"lora_name": "support-copy"}),
 )
 async def unload_lora_adapter(request: Request, context: RequestContext) -> Response:
     """Remove an adapter by name (vLLM)."""
@@ -61,7 +55,7 @@ async def unload_lora_adapter(request: Request, context: RequestContext) -> Resp
 
 @router.post(
     "/load_lora_adapter",
-    **_documented(SglangLoadRequest, {"lora_name": "support-copy", "lora_path": "support", "pinned": False}),
+    **takes(SglangLoadRequest, example={"lora_name": "support-copy", "lora_path": "support", "pinned": False}),
 )
 async def load_lora_adapter_for_sglang(request: Request, context: RequestContext) -> Response:
     """Publish a directory, or a version of the store, under a name (SGLang)."""
@@ -79,7 +73,7 @@ async def load_lora_adapter_for_sglang(request: Request, context: RequestContext
     return _success({asked.lora_name: reference})
 
 
-@router.post("/unload_lora_adapter", **_documented(SglangUnloadRequest, {"lora_name": "support-copy"}))
+@router.post("/unload_lora_adapter", **takes(SglangUnloadRequest, example={"lora_name": "support-copy"}))
 async def unload_lora_adapter_for_sglang(request: Request, context: RequestContext) -> Response:
     """Remove an adapter by name (SGLang)."""
     try:

@@ -1,7 +1,6 @@
 """`/generate`, `/generate_stream` and `/`, as clients of LoRAX and TGI ask them."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from fastapi import APIRouter, Request, Response
 
@@ -21,6 +20,7 @@ from server.api.protocol.generate_request import (
     StreamedRequest,
     WholeRequest,
 )
+from server.api.routes.documented import takes
 from server.api.text.tokenization import Tokenization
 from server.engine.messages import ModelInfo
 
@@ -50,30 +50,19 @@ _STREAM = GenerationEndpoint(StreamedRequest, _format, _encoded, None)
 _EITHER = GenerationEndpoint(EitherRequest, _listed, _encoded, None)
 
 
-def _documented(answer: Any, examples: Mapping[str, dict[str, Any]] = EXAMPLES) -> dict[str, Any]:
-    content = {
-        "schema": GenerateBody.model_json_schema(),
-        "examples": {summary: {"value": value} for summary, value in examples.items()},
-    }
-    return {
-        "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": content}}},
-        "responses": {200: {"model": answer}, "default": {"model": GenerateFailure}},
-    }
-
-
-@router.post("/generate", **_documented(Generated))
+@router.post("/generate", **takes(GenerateBody, examples=EXAMPLES, answer=Generated, failure=GenerateFailure))
 async def generate(request: Request, context: RequestContext) -> Response:
     """Continue a prompt (LoRAX and TGI)."""
     return await _WHOLE.answer(request, context)
 
 
-@router.post("/generate_stream", **_documented(Generated))
+@router.post("/generate_stream", **takes(GenerateBody, examples=EXAMPLES, answer=Generated, failure=GenerateFailure))
 async def generate_stream(request: Request, context: RequestContext) -> Response:
     """Continue a prompt, one event a token (LoRAX and TGI)."""
     return await _STREAM.answer(request, context)
 
 
-@router.post("/", **_documented(list[Generated]))
+@router.post("/", **takes(GenerateBody, examples=EXAMPLES, answer=list[Generated], failure=GenerateFailure))
 async def generate_either(request: Request, context: RequestContext) -> Response:
     """The one or the other, by the field `stream`: what `lorax-client` asks."""
     return await _EITHER.answer(request, context)

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
@@ -17,6 +16,7 @@ from server.api.protocol.task_answers import change_answer, task_answer, task_de
 from server.api.protocol.task_requests import EXAMPLES, TaskRollbackRequest, rule_schema
 from server.api.request_body import read_json
 from server.api.request_id import request_id
+from server.api.routes.documented import takes
 from server.errors import UnsupportedField
 
 logger = logging.getLogger(__name__)
@@ -25,19 +25,13 @@ router = APIRouter(tags=["tasks"])
 Expect = Annotated[int | None, Query(ge=0)]
 
 
-def _documented(schema: dict[str, Any], examples: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
-    named = {summary: {"value": value} for summary, value in examples.items()}
-    content = {"application/json": {"schema": schema, "examples": named}}
-    return {"openapi_extra": {"requestBody": {"required": True, "content": content}}}
-
-
 @router.get("/v1/tasks")
 async def list_tasks(context: RequestContext) -> Response:
     """Every task route with its rule and revisions."""
     return json_response(tasks_answer(await asyncio.to_thread(context.tasks.list)))
 
 
-@router.put("/v1/tasks/{name}", **_documented(rule_schema(), EXAMPLES))
+@router.put("/v1/tasks/{name}", **takes(rule_schema(), examples=EXAMPLES))
 async def set_task(
     name: str,
     request: Request,
@@ -77,7 +71,7 @@ async def delete_task(name: str, request: Request, context: RequestContext, expe
 
 @router.post(
     "/v1/tasks/{name}/rollback",
-    **_documented(TaskRollbackRequest.model_json_schema(), {"the rule before": {}, "that of revision 1": {"to": 1}}),
+    **takes(TaskRollbackRequest, examples={"the rule before": {}, "that of revision 1": {"to": 1}}),
 )
 async def rollback_task(name: str, request: Request, context: RequestContext) -> Response:
     """Put the rule before the last change in force again, or that of another revision."""

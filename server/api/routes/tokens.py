@@ -1,16 +1,13 @@
 """`/tokenize` and `/detokenize`: what a request's text is in tokens, in vLLM's form."""
 
 import asyncio
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel
 
 from server.api.context import RequestContext
 from server.api.generation.prompt_limits import check_token_ids
 from server.api.generation.prompting import Prompting
 from server.api.json_response import json_response
-from server.api.protocol.strict_fields import StrictFields
 from server.api.protocol.tokenize_requests import (
     DetokenizeAnswer,
     DetokenizeRequest,
@@ -18,20 +15,13 @@ from server.api.protocol.tokenize_requests import (
     TokenizeRequest,
 )
 from server.api.request_body import read_json
+from server.api.routes.documented import takes
 
 router = APIRouter(tags=["tokens"])
 
 
-def _documented(request: type[StrictFields], answer: type[BaseModel], example: dict[str, Any]) -> dict[str, Any]:
-    content = {"schema": request.model_json_schema(), "example": example}
-    return {
-        "openapi_extra": {"requestBody": {"required": True, "content": {"application/json": content}}},
-        "responses": {200: {"model": answer}},
-    }
-
-
 @router.post(
-    "/tokenize", **_documented(TokenizeRequest, TokenizeAnswer, {"prompt": "Hello", "return_token_strs": True})
+    "/tokenize", **takes(TokenizeRequest, answer=TokenizeAnswer, example={"prompt": "Hello", "return_token_strs": True})
 )
 async def tokenize(request: Request, context: RequestContext) -> Response:
     """The token ids of a text or a conversation, by the tokenizer of the base or of an adapter."""
@@ -50,7 +40,7 @@ async def tokenize(request: Request, context: RequestContext) -> Response:
     )
 
 
-@router.post("/detokenize", **_documented(DetokenizeRequest, DetokenizeAnswer, {"tokens": [1, 2, 3]}))
+@router.post("/detokenize", **takes(DetokenizeRequest, answer=DetokenizeAnswer, example={"tokens": [1, 2, 3]}))
 async def detokenize(request: Request, context: RequestContext) -> Response:
     """The text of token ids, special tokens included."""
     model = context.served_model()
