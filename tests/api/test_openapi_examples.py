@@ -47,7 +47,7 @@ async def test_publishing_takes_files_or_a_place_on_a_hub(bench: Bench) -> None:
     described = document["paths"]["/v1/adapters/{name}"]["put"]["requestBody"]
     assert described["required"] is True
     assert set(described["content"]) == {"application/json", "multipart/form-data"}
-    assert PublishRequest.parse(described["content"]["application/json"]["example"])
+    assert PublishRequest.parse(described["content"]["application/json"]["example"]).source.startswith("hub:")
     files = described["content"]["multipart/form-data"]["schema"]["properties"]["files"]
     assert files["items"] == {"type": "string", "format": "binary"}
     assert all(name in files["description"] for name in SOURCE_FILES)

@@ -1,12 +1,15 @@
 """One choice of an answer, from its submission to its end."""
 
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 
 from server.api.generation.admission import Place
 from server.api.generation.attempt import Attempt
 from server.api.generation.failures import raise_failure
+from server.api.generation.large_answers import apart, scored_entries
 from server.api.generation.origin import origin_of
-from server.api.generation.pieces import ChoiceEvent, Ending, Opening
+from server.api.generation.pieces import ChoiceEvent, Ending, Opening, Piece
+from server.api.generation.shared_prompt import SharedPrompt
 from server.api.metrics.request_metrics import RequestRecord
 from server.api.routing.model_names import Target
 from server.api.routing.router import Routing
@@ -19,6 +22,7 @@ class Choice:
     """A generation, its place and its record: however it ends, the first is over, and the others are closed.
 
     `attempts` are made in order: the next one when the engine cannot apply the adapter of the one before it.
+    `scored` is where the choices of one prompt share its scored tokens.
     """
 
     def __init__(
@@ -31,6 +35,7 @@ class Choice:
         engine: Engine,
         record: RequestRecord,
         place: Place,
+        scored: SharedPrompt | None = None,
     ) -> None:
         self.index = index
         self.outcome = "failed"
@@ -41,6 +46,7 @@ class Choice:
         self._engine = engine
         self._record = record
         self._place = place
+        self._scored = scored
         self._passed: list[tuple[Target, Failed]] = []
         self._generation: Generation | None = None
         self._closed = False
@@ -109,7 +115,7 @@ class Choice:
                 continue
             if not begun:
                 begun = True
-                if (echo := text.begin(scores)) is not None:
+                if (echo := await self._begin(scores)) is not None:
                     yield echo
             if not counted and event.token_ids:
                 counted = True
@@ -127,6 +133,19 @@ class Choice:
                 yield Ending(self.index, told, text.stop, text.token_count, text.prompt)
                 return
         raise EngineFailed("the engine ended the request without saying why")
+
+    async def _begin(self, scores: Sequence[TokenScore | None]) -> Piece | None:
+        """The piece that echoes the prompt."""
+        attempt = self.attempt
+        if self._scored is None:
+            return attempt.text.begin(scores)
+        assert self.opening is not None
+        source = (attempt.target, self.opening.origin["digest"])
+        if attempt.command.sampling.prompt_logprobs is None:
+            return attempt.text.begin((), await self._scored.of(source))
+        echo = await apart(partial(attempt.text.begin, scores), scored_entries(scores))
+        self._scored.tell(source, attempt.text.prompt)
+        return echo
 
     def _received(self) -> Generation:
         assert self._generation is not None, "a choice is submitted before it is read"

@@ -80,13 +80,20 @@ class ChoiceText:
             return None
         return TokenTrace(self._vocabulary, start=start, skip_special_tokens=self._options.skip_special_tokens)
 
-    def begin(self, scores: Sequence[TokenScore | None]) -> Piece | None:
-        """Take the scores of the prompt's tokens, where there are any; return the piece that echoes the prompt."""
+    def begin(self, scores: Sequence[TokenScore | None], traced: Sequence[TextToken] | None = None) -> Piece | None:
+        """Take the scores of the prompt's tokens, where there are any; return the piece that echoes the prompt.
+
+        `traced` are the prompt's tokens where another choice of the same prompt has them already.
+        """
         if not (self._options.echo or self._options.shows_prompt):
             return None
         text, skips = self._prompt_text()
         if self._vocabulary is not None:
-            self.prompt = traced_prompt(self._vocabulary, self._encoded.ids, text, scores, skip_special_tokens=skips)
+            self.prompt = (
+                traced_prompt(self._vocabulary, self._encoded.ids, text, scores, skip_special_tokens=skips)
+                if traced is None
+                else traced
+            )
         if not self._options.echo:
             return None
         self._trace = self._new_trace(len(text))

@@ -4,6 +4,7 @@ import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from time import monotonic
 from typing import Any
 
@@ -17,6 +18,7 @@ from server.api.formats.answer_format import AnswerFormat
 from server.api.generation.choice import Choice
 from server.api.generation.gathering import gathered
 from server.api.generation.interleaving import interleaved
+from server.api.generation.large_answers import answer_entries, apart, scored_entries
 from server.api.generation.origin import origin_headers
 from server.api.generation.pieces import ChoiceEvent, Ending, Opening, Origin, Piece
 from server.api.generation.tally import Tally
@@ -100,7 +102,7 @@ class GenerationResponse(Response):
 
     async def _send_whole(self, events: AsyncIterator[ChoiceEvent], send: Send) -> None:
         answer = await gathered(events)
-        body = json_bytes(self._delivery.format.whole(answer))
+        body = await apart(lambda: json_bytes(self._delivery.format.whole(answer)), answer_entries(answer))
         headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
         await send(_head(headers + origin_headers(answer.origin)))
         await send({"type": "http.response.body", "body": body})
@@ -134,7 +136,8 @@ class GenerationResponse(Response):
         async for event in events:
             if isinstance(event, Piece):
                 if unwritten and (first := unwritten.pop(event.index, None)) is not None:
-                    yield write.first(first, event)
+                    # The first piece may be an echo, with the scores of a long prompt.
+                    yield await apart(partial(write.first, first, event), scored_entries(event.tokens))
                 else:
                     yield write.more(event)
             elif isinstance(event, Ending):

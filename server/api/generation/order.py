@@ -54,9 +54,15 @@ class Order:
         return index // self.n
 
     def sampling_of(self, plan: Plan, index: int) -> SamplingParams:
-        """A choice's own sampling: of one prompt's choices each has a seed of its own."""
+        """A choice's own sampling: of one prompt's choices each has its seed, and only the first scores the prompt."""
         sampling = plan.prompts[self.prompt_of(index)].sampling
         number = index % self.n
-        if sampling.seed is None or number == 0:
+        if number == 0:
             return sampling
-        return msgspec.structs.replace(sampling, seed=choice_seed(sampling.seed, number))
+        seed = None if sampling.seed is None else choice_seed(sampling.seed, number)
+        return msgspec.structs.replace(sampling, seed=seed, prompt_logprobs=None)
+
+    @property
+    def scores_prompts(self) -> bool:
+        """Whether the client sees scores of the prompts' tokens."""
+        return any(prompt.sampling.prompt_logprobs is not None for prompt in self.plans[0].prompts)

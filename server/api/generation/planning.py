@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from server.api.context import ServedModel
 from server.api.generation.choice_text import EncodedPrompt, TextOptions
 from server.api.generation.order import Plan, PlannedPrompt
-from server.api.generation.prompt_limits import check_tokens_named, token_limit
+from server.api.generation.prompt_limits import check_prompt_scores, check_tokens_named, token_limit
 from server.api.generation.prompting import Prompting
 from server.api.protocol.generation_request import GenerationRequest
 from server.api.routing.model_names import Target
@@ -29,7 +29,8 @@ async def plans_of(
     """A plan for each target, in order; targets of one prompting share their tokens.
 
     Raises:
-        InvalidRequest: a prompt is empty, a token id is not in the vocabulary, or the template refuses the messages.
+        InvalidRequest: a prompt is empty, a token id is not in the vocabulary, the template refuses the messages, or
+            more of the prompts' scores are asked for than one answer may hold.
         ContextLengthExceeded: prompt and answer do not fit.
     """
     check_tokens_named(asked, model.info)
@@ -39,11 +40,13 @@ async def plans_of(
         prompting = await model.promptings.of(target)
         prompts = next((prompts for other, prompts in known if other is prompting), None)
         if prompts is None:
+            written = await encode(prompting.tokenization)
+            check_prompt_scores(asked, (len(encoded.ids) for encoded in written), _prompt_scores(asked))
             prompts = [
                 PlannedPrompt(
                     encoded, _sampling(asked, prompting, len(encoded.ids), default_limit, model.info, grammar)
                 )
-                for encoded in await encode(prompting.tokenization)
+                for encoded in written
             ]
             known.append((prompting, prompts))
         plans.append(Plan(target, prompting.tokenization, prompts, _text_options(asked, prompting.stops)))

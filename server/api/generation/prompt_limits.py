@@ -1,10 +1,14 @@
 """What a prompt may hold, and how much room it leaves for an answer."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from typing import Final
 
 from server.api.protocol.generation_request import GenerationRequest
 from server.engine.messages import ModelInfo
 from server.errors import ContextLengthExceeded, InvalidRequest
+
+MAX_PROMPT_SCORES: Final = 200_000
+"""Scores of prompt tokens in one answer, about 20 MB of JSON."""
 
 
 def check_token_ids(ids: Sequence[int], info: ModelInfo, param: str) -> None:
@@ -38,6 +42,24 @@ def check_tokens_named(asked: GenerationRequest, info: ModelInfo) -> None:
             f"logit_bias names token {max(asked.logit_bias)}; the base model's token ids go from 0 to "
             f"{info.vocab_size - 1}",
             param="logit_bias",
+        )
+
+
+def check_prompt_scores(asked: GenerationRequest, lengths: Iterable[int], likeliest: int | None) -> None:
+    """Raises InvalidRequest where the answer would hold more scores of prompt tokens than one answer may.
+
+    `lengths` are those of the prompts in tokens; beside each token stand so many of the `likeliest`, None: no scores.
+    """
+    if likeliest is None:
+        return
+    count = sum(lengths) * (likeliest + 1) * asked.prompt_copies
+    if count > MAX_PROMPT_SCORES:
+        field = asked.prompt_scores_field
+        raise InvalidRequest(
+            f"{field}: the answer would hold {count} scores of prompt tokens (each token and {likeliest} of the "
+            f"likeliest, for every choice that shows them), but at most {MAX_PROMPT_SCORES} are given at once; ask for "
+            "fewer of the likeliest, or send the prompts and choices in several requests",
+            param=field,
         )
 
 

@@ -11,6 +11,7 @@ from server.api.generation.attempt import attempt_of
 from server.api.generation.choice import Choice
 from server.api.generation.delivery import Delivery, GenerationResponse
 from server.api.generation.order import Order
+from server.api.generation.shared_prompt import SharedPrompt
 from server.api.routing.mirroring import finish_task
 from server.errors import InvalidRequest
 
@@ -52,7 +53,11 @@ def submit(
     Raises:
         EngineUnavailable: the engine is not ready.
     """
-    choices = [_choice(context, model, order, index, place) for index, place in enumerate(places)]
+    scored = [SharedPrompt() for _ in order.plans[0].prompts] if order.scores_prompts else None
+    choices = [
+        _choice(context, model, order, index, place, scored[order.prompt_of(index)] if scored is not None else None)
+        for index, place in enumerate(places)
+    ]
     try:
         # Last, since whatever failed after it would leave the engine with requests that nobody reads.
         for choice in choices:
@@ -65,7 +70,9 @@ def submit(
     return GenerationResponse(Delivery(choices, order.model, answer, stream, after))
 
 
-def _choice(context: Context, model: ServedModel, order: Order, index: int, place: Place) -> Choice:
+def _choice(
+    context: Context, model: ServedModel, order: Order, index: int, place: Place, scored: SharedPrompt | None
+) -> Choice:
     last = len(order.plans) - 1
     attempts = [
         attempt_of(order, plan, index, order.fallback if number == last else "error")
@@ -81,4 +88,5 @@ def _choice(context: Context, model: ServedModel, order: Order, index: int, plac
         engine=context.engine,
         record=record,
         place=place,
+        scored=scored,
     )

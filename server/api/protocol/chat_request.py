@@ -114,6 +114,11 @@ class ChatRequest(ToolFields, GenerationRequest):
         return self
 
     @property
+    def prompt_copies(self) -> int:
+        """One: the prompt's scores stand beside the choices."""
+        return 1
+
+    @property
     def shown_logprobs(self) -> int | None:
         """How many of the likeliest tokens the client sees beside each token of the answer, None: no scores."""
         return self.top_logprobs if self.logprobs else None

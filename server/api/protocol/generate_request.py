@@ -145,6 +145,11 @@ class GenerateRequest(GenerationRequest):
         return cls.model_validate(given)
 
     @property
+    def prompt_scores_field(self) -> str:
+        """As the body names it."""
+        return "parameters.decoder_input_details"
+
+    @property
     def shown_logprobs(self) -> int | None:
         """How many of the likeliest tokens stand beside each token of the answer, None: tokens are not shown."""
         return self.alternatives if self.details else None

@@ -272,6 +272,16 @@ class GenerationRequest(ConstraintFields):
         return self.echoes or self.prompt_logprobs is not None
 
     @property
+    def prompt_copies(self) -> int:
+        """How many times the answer has the scores of each prompt: with every choice of it."""
+        return self.n
+
+    @property
+    def prompt_scores_field(self) -> str:
+        """The field that asks for the prompt's scores, where one does."""
+        return "logprobs" if self.prompt_logprobs is None else "prompt_logprobs"
+
+    @property
     def shown_logprobs(self) -> int | None:
         """How many of the likeliest tokens the client sees beside each token of the answer, None: no scores."""
         return None
