@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 import msgspec
 from fastapi import Request
 
+from server.api.json_nesting import MAX_NESTING, is_nested_too_deeply
 from server.errors import BodyTooLarge, InvalidRequest, RequestTimeout, UnsupportedMediaType
 
 # A client that sends nothing for so long in the middle of a body is given up.
@@ -21,7 +22,7 @@ async def read_json(request: Request, limit: int) -> object:
         UnsupportedMediaType: the content type is another one, or missing.
         BodyTooLarge: the body is longer, whatever its content-length said.
         RequestTimeout: the client stopped sending.
-        InvalidRequest: the body is not JSON.
+        InvalidRequest: the body is not JSON, or nested more deeply than any client needs.
     """
     if not is_json(request):
         kind = _content_type(request)
@@ -33,11 +34,14 @@ async def read_json(request: Request, limit: int) -> object:
     async for chunk in limited_stream(request, limit):
         body += chunk
     try:
-        return msgspec.json.decode(body)
+        value = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise InvalidRequest(f"the request body is not valid JSON: {error}") from None
     except RecursionError:
-        raise InvalidRequest("the request body is nested too deeply") from None
+        raise _too_deep() from None
+    if is_nested_too_deeply(value):
+        raise _too_deep()
+    return value
 
 
 def is_json(request: Request) -> bool:
@@ -81,3 +85,7 @@ async def _next_chunk(stream: AsyncIterator[bytes]) -> bytes | None:
 
 def _too_large(limit: int) -> BodyTooLarge:
     return BodyTooLarge(f"the request body is larger than the {limit} bytes that this server takes")
+
+
+def _too_deep() -> InvalidRequest:
+    return InvalidRequest(f"the request body is nested too deeply: at most {MAX_NESTING} levels are taken")

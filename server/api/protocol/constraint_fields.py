@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal, NamedTuple
 import msgspec
 from pydantic import Field, PlainValidator, model_validator
 
+from server.api.json_nesting import MAX_NESTING, is_nested_too_deeply
 from server.api.protocol.strict_fields import Neutral, StrictFields, refused_field
 
 MAX_CHOICE_TEXTS = 1_000
@@ -22,6 +23,8 @@ def _schema(value: Any) -> dict[str, Any]:
             raise ValueError("must be a JSON schema: an object, or one as text") from None
     if not isinstance(value, dict):
         raise ValueError("must be a JSON schema: an object, or one as text")
+    if is_nested_too_deeply(value):
+        raise ValueError(f"is nested too deeply: at most {MAX_NESTING} levels are taken")
     return value
 
 

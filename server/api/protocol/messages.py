@@ -6,6 +6,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validator
 
+from server.api.json_nesting import MAX_NESTING, is_nested_too_deeply
 from server.api.protocol.strict_fields import Neutral, StrictFields, refused_field, unsupported_value
 
 MAX_TOOL_CALLS = 128
@@ -46,6 +47,8 @@ def _arguments(value: Any) -> dict[str, Any]:
             raise ValueError("must be a JSON object, as text") from None
     if not isinstance(value, dict):
         raise ValueError("must be a JSON object, as text")
+    if is_nested_too_deeply(value):
+        raise ValueError(f"is nested too deeply: at most {MAX_NESTING} levels are taken")
     return value
 
 
