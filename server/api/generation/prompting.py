@@ -73,11 +73,13 @@ class Promptings:
         self._known.move_to_end(version.digest)
         try:
             # A client that goes away takes the load from nobody else.
-            return await asyncio.shield(known)
+            prompting = await asyncio.shield(known)
         except Exception:
             if self._known.get(version.digest) is known:
                 del self._known[version.digest]
             raise
+        self._used(prompting.tokenization.tokenizer)
+        return prompting
 
     def close(self) -> None:
         """End the processes that render templates."""
@@ -104,14 +106,27 @@ class Promptings:
         base = self._base.tokenization.tokenizer
         if not tokens:
             return base
-        tokenizer = self._tokenizers.get(tokens)
-        if tokenizer is None:
-            tokenizer = await asyncio.to_thread(with_added_tokens, base, tokens, self._embedding_rows)
-            self._tokenizers[tokens] = tokenizer
+        if tokens not in self._tokenizers:
+            made = await asyncio.to_thread(with_added_tokens, base, tokens, self._embedding_rows)
+            # Another version of the same tokens may have been first.
+            self._tokenizers.setdefault(tokens, made)
             if len(self._tokenizers) > _MOST_TOKENIZERS:
-                self._tokenizers.popitem(last=False)
+                self._forget(self._tokenizers.popitem(last=False)[1])
         self._tokenizers.move_to_end(tokens)
-        return tokenizer
+        return self._tokenizers[tokens]
+
+    def _used(self, tokenizer: Tokenizer) -> None:
+        for tokens, kept in self._tokenizers.items():
+            if kept is tokenizer:
+                self._tokenizers.move_to_end(tokens)
+                return
+
+    def _forget(self, tokenizer: Tokenizer) -> None:
+        """Drop what would keep a tokenizer in memory."""
+        for digest, load in list(self._known.items()):
+            loaded = load.done() and not load.cancelled() and load.exception() is None
+            if loaded and load.result().tokenization.tokenizer is tokenizer:
+                del self._known[digest]
 
     def _stop_token_ids(self, tokenizer: Tokenizer, brought: AdapterPrompting) -> tuple[int, ...]:
         ids = set(brought.stop_token_ids)

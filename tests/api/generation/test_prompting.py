@@ -1,7 +1,9 @@
 """Adapters that bring a chat template, tokens, stops or sampling: what the server makes of them."""
 
 import asyncio
+import gc
 import json
+import weakref
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -238,6 +240,40 @@ async def test_a_slow_template_is_in_nobody_elses_way(bench: Bench) -> None:
     assert not any(task.done() for task in waiting[1:])
     for task in waiting:
         task.cancel()
+    promptings.close()
+
+
+def promptings_at_hand(bench: Bench, rows: int) -> Promptings:
+    return Promptings(Tokenization.load(bench.base), embedding_rows=rows)
+
+
+async def test_versions_of_a_tokenizer_that_was_dropped_are_dropped_with_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("server.api.generation.prompting._MOST_TOKENIZERS", 2)
+    names = ["one", "two", "three"]
+    targets = [
+        Target(brought(bench, name, tokenizer=with_token(bench, TOOL, f"<{name}>"), chat_template=name))
+        for name in names
+    ]
+    promptings = promptings_at_hand(bench, 364)
+    first, second = [await promptings.of(target) for target in targets[:2]]
+    assert await promptings.of(targets[0]) is first
+    gone = weakref.ref(second)
+    del second
+    await promptings.of(targets[2])
+    assert await promptings.of(targets[0]) is first
+    gc.collect()
+    assert gone() is None
+    promptings.close()
+
+
+async def test_versions_of_the_same_tokens_share_one_tokenizer(bench: Bench) -> None:
+    described = with_token(bench, TOOL, "<tool>")
+    targets = [Target(brought(bench, name, tokenizer=described, chat_template=name)) for name in ("one", "two")]
+    promptings = promptings_at_hand(bench, 364)
+    first, second = await asyncio.gather(*(promptings.of(target) for target in targets))
+    assert first.tokenization.tokenizer is second.tokenization.tokenizer
     promptings.close()
 
 
