@@ -126,13 +126,19 @@ class AdapterTemplate:
     async def write(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
         continued = variables.pop("continue_final_message", False)
         known = template_variables(messages, self._special_tokens) | variables
-        async with self._turn:
-            try:
-                text = await self._processes.render(self._template, known)
-            except ChatTemplateFailed as error:
-                error.param = "messages"
-                raise
+        try:
+            text = await self._render(known)
+        except ChatTemplateFailed as error:
+            error.param = "messages"
+            raise
         return _until_end_of(messages[-1]["content"], text) if continued else text
+
+    async def _render(self, variables: Mapping[str, Any]) -> str:
+        await self._turn.acquire()
+        rendering = asyncio.ensure_future(self._processes.render(self._template, variables))
+        # The turn ends with the rendering, which goes on where the one who waits for it is gone.
+        rendering.add_done_callback(lambda _: self._turn.release())
+        return await asyncio.shield(rendering)
 
 
 def _until_end_of(content: str, text: str) -> str:

@@ -112,7 +112,8 @@ class Tokenization:
                 shown = await self.template.write(probe, tools=[PROBE_TOOL])
                 self._shows_tools = shown != await self.template.write(probe)
             except (InvalidRequest, ChatTemplateFailed):
-                self._shows_tools = False
+                # Not kept: the template may have been cut by a busy machine, and tell next time.
+                return False
         return self._shows_tools
 
     async def _encode(self, text: str, *, add_special_tokens: bool) -> list[int]:

@@ -3,11 +3,14 @@
 import asyncio
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tokenizers import processors
 
+from adapters_store.errors import ChatTemplateFailed
 from server.api.text.tokenization import Tokenization
 from server.errors import BaseModelError, InvalidRequest
 from tests.api.tiny_tokenizer import byte_level_tokenizer, write_tokenizer
@@ -81,3 +84,31 @@ def test_a_chat_is_tokenised_without_torch(base_directory: Path) -> None:
     count, torch_loaded = finished.stdout.split()
     assert int(count) > 0
     assert torch_loaded == "False"
+
+
+class OftenCut:
+    """A template that knows of tools, whose process is cut at its first writings."""
+
+    source = ""
+
+    def __init__(self, cuts: int) -> None:
+        self.cuts = cuts
+        self.written = 0
+
+    async def write(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
+        self.written += 1
+        if self.written <= self.cuts:
+            raise ChatTemplateFailed("the chat template took more than 1 s of computing, and was cut")
+        return f"{len(variables.get('tools') or [])} tools"
+
+
+async def test_a_template_that_was_cut_once_may_still_know_of_tools(base_directory: Path) -> None:
+    base = Tokenization.load(base_directory)
+    template = OftenCut(cuts=1)
+    tokenization = Tokenization(base.tokenizer, template, {})
+    messages = [{"role": "user", "content": "hello"}]
+    assert await tokenization.encode_chat(messages, tools=[{}]) == base.tokenizer.encode("0 tools").ids
+    assert await tokenization.encode_chat(messages, tools=[{}]) == base.tokenizer.encode("1 tools").ids
+    compared = template.written
+    await tokenization.encode_chat(messages, tools=[{}])
+    assert template.written == compared + 1
