@@ -67,9 +67,7 @@ def create_app(
             if context.model is not None:
                 await context.model.shadowing.close()
             await engine.stop()
-            if context.model is not None:
-                context.model.promptings.close()
-            context.writes.shutdown(wait=False, cancel_futures=True)
+            context.close()
 
     app = FastAPI(
         title="Switchyard",

@@ -29,6 +29,7 @@ from server.engine.messages import ModelInfo
 from server.errors import EngineUnavailable, SwitchyardError
 
 _MOST_UPLOADS = 4
+_MOST_TOKENIZINGS = 16
 _WRITERS = 2
 
 P = ParamSpec("P")
@@ -37,6 +38,10 @@ T = TypeVar("T")
 
 def _writers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(_WRITERS, thread_name_prefix="store-write")
+
+
+def _downloaders() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(_MOST_UPLOADS, thread_name_prefix="hub-download")
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,9 @@ class Context:
     """The parts of one application.
 
     `model` is set when the engine is first ready, `failure` once it never will be (again). `uploads` bounds the
-    uploads on their way, `publishing` lets one at a time be checked and kept. `writes` runs what changes the store.
+    uploads on their way, `publishing` lets one at a time be checked and kept. `tokenizings` bounds the requests to
+    `/tokenize` and `/detokenize` that are at work. `writes` runs what changes the store, `downloads` what fetches from
+    a hub.
     """
 
     settings: Settings
@@ -124,7 +131,9 @@ class Context:
     failure: SwitchyardError | None = None
     uploads: Admission = field(default_factory=lambda: Admission(_MOST_UPLOADS))
     publishing: asyncio.Lock = field(default_factory=asyncio.Lock)
+    tokenizings: Admission = field(default_factory=lambda: Admission(_MOST_TOKENIZINGS))
     writes: ThreadPoolExecutor = field(default_factory=_writers)
+    downloads: ThreadPoolExecutor = field(default_factory=_downloaders)
 
     async def write(self, change: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Run a change of the store in a thread.
@@ -132,6 +141,18 @@ class Context:
         Not in asyncio's own threads: a change may wait for another process's lock, and reads must not stand behind it.
         """
         return await asyncio.get_running_loop().run_in_executor(self.writes, partial(change, *args, **kwargs))
+
+    async def download(self, fetch: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run in a thread what takes minutes: neither a promotion nor a name's resolution may stand behind it."""
+        return await asyncio.get_running_loop().run_in_executor(self.downloads, partial(fetch, *args, **kwargs))
+
+    def close(self) -> None:
+        """Take no more work in threads; what runs ends by itself."""
+        if self.model is not None:
+            self.model.promptings.close()
+            self.model.tokenization.threads.close()
+        for threads in (self.writes, self.downloads):
+            threads.shutdown(wait=False, cancel_futures=True)
 
     @property
     def is_ready(self) -> bool:

@@ -1,6 +1,7 @@
 """Whatever stands in a field that binds the answer becomes a grammar, or is refused by that field."""
 
 import asyncio
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from server.api.constraints.constraining import constraint_of
 from server.api.constraints.tool_format import HERMES, ToolDialect
 from server.api.protocol.chat_request import ChatRequest
+from server.api.text.text_threads import TextThreads
 from server.errors import InvalidRequest
 from tests.api.tiny_tokenizer import byte_level_tokenizer
 from tests.api.written_at_random import RandomWriter
@@ -64,10 +66,18 @@ def writer(tmp_path_factory: pytest.TempPathFactory) -> RandomWriter:
     return RandomWriter(tmp_path_factory.mktemp("tokenizer"))
 
 
+@pytest.fixture(scope="module")
+def threads() -> Iterator[TextThreads]:
+    threads = TextThreads()
+    yield threads
+    threads.close()
+
+
 @settings(max_examples=150, deadline=None)
 @given(asked=fields)
-def test_it_is_a_grammar_or_it_is_refused(writer: RandomWriter, asked: dict[str, Any]) -> None:
-    model: Any = SimpleNamespace(tokenization=SimpleNamespace(tool_dialect=ToolDialect(HERMES, byte_level_tokenizer())))
+def test_it_is_a_grammar_or_it_is_refused(writer: RandomWriter, threads: TextThreads, asked: dict[str, Any]) -> None:
+    dialect = ToolDialect(HERMES, byte_level_tokenizer())
+    model: Any = SimpleNamespace(tokenization=SimpleNamespace(tool_dialect=dialect, threads=threads))
     try:
         request = ChatRequest.parse({"model": "base", "messages": [{"role": "user", "content": "a"}], **asked})
         bound = asyncio.run(constraint_of(request, model))

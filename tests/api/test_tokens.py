@@ -1,12 +1,15 @@
 """`/tokenize` and `/detokenize`, in vLLM's form, by the tokenizer of the base or of an adapter."""
 
+import asyncio
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.api.harness import Bench, serving
+from server.api.text.tokenization import Tokenization
+from tests.api.harness import Bench, serving, until
 from tests.api.scripted_engine import saying
 
 pytestmark = pytest.mark.anyio
@@ -93,6 +96,8 @@ async def test_tokens_become_the_text_that_they_came_from(bench: Bench, client: 
         ("/detokenize", {"tokens": ["x"]}, "tokens[0]"),
         ("/detokenize", {"tokens": [360]}, "tokens[0]"),
         ("/detokenize", {"tokens": [-1]}, "tokens[0]"),
+        ("/detokenize", {"tokens": [5] * (4 * 128 + 1)}, "tokens"),
+        ("/tokenize", {"messages": MESSAGES * 4_097}, "messages"),
     ],
 )
 async def test_what_is_no_such_request_is_a_400_that_names_the_field(
@@ -105,3 +110,34 @@ async def test_what_is_no_such_request_is_a_400_that_names_the_field(
 async def test_an_unknown_adapter_is_not_found(client: httpx.AsyncClient) -> None:
     for path, body in (("/tokenize", {"prompt": "x"}), ("/detokenize", {"tokens": [5]})):
         assert (await client.post(path, json={"model": "nobody", **body})).status_code == 404
+
+
+async def test_many_long_texts_are_in_the_way_of_no_other_request(
+    bench: Bench, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.publish("support")
+    gate, encode, at_work = threading.Event(), Tokenization._encode, []
+
+    def slow(tokenization: Tokenization, *arguments: Any) -> list[list[int]]:
+        at_work.append(threading.current_thread().name)
+        gate.wait(10)
+        return encode(tokenization, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Tokenization, "_encode", slow)
+        # Longer than what is encoded at once, and short enough to fit if all of its tokens were the longest.
+        text = "x" * 500
+        patched.setattr("server.api.text.text_threads._LIGHT", 100)
+        body = {"prompt": text, "model": "support"}
+        waiting = [asyncio.create_task(client.post("/tokenize", json=body)) for _ in range(16)]
+        await until(lambda: len(at_work) == 4)
+        refused = await client.post("/tokenize", json=body)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "queue_full")
+        assert int(refused.headers["retry-after"]) >= 1
+        assert (await client.post("/detokenize", json={"tokens": [5]})).status_code == 429
+        async with asyncio.timeout(5):
+            assert (await client.get("/v1/models/support")).status_code == 200
+        gate.set()
+        assert {(await answer).status_code for answer in waiting} == {200}
+    assert {name.rpartition("_")[0] for name in at_work} == {"text"}
+    assert (await client.post("/tokenize", json={"prompt": "x"})).status_code == 200

@@ -1,6 +1,5 @@
 """What binds an answer to a form: a grammar for its tokens, and a reader for its text."""
 
-import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +23,7 @@ from server.api.constraints.tool_grammar import call_parts
 from server.api.protocol.chat_request import ChatRequest
 from server.api.protocol.constraint_fields import Form
 from server.api.protocol.generation_request import GenerationRequest
+from server.api.text.text_threads import TextThreads
 from server.errors import InvalidRequest
 
 if TYPE_CHECKING:
@@ -49,7 +49,8 @@ async def constraint_of(asked: GenerationRequest, model: "ServedModel") -> Const
     Raises:
         InvalidRequest: what was asked for cannot be made into a grammar; `param` is the field.
     """
-    answer = await _answer_part(asked.form) if asked.form is not None else None
+    threads = model.tokenization.threads
+    answer = await _answer_part(asked.form, threads) if asked.form is not None else None
     if isinstance(asked, ChatRequest) and asked.tools:
         return await _with_tools(asked, model, answer)
     return Constraining(serialised([answer]) if answer is not None else None)
@@ -62,7 +63,7 @@ async def _with_tools(asked: ChatRequest, model: "ServedModel", answer: Part | N
     functions = []
     for place, function in asked.callable_tools:
         part = json_part(function.arguments_schema, lenient=function.strict is not True)
-        await check_part(part, f"tools[{place}].function.parameters")
+        await check_part(part, f"tools[{place}].function.parameters", model.tokenization.threads)
         functions.append((function.name, part))
     dialect = model.tokenization.tool_dialect
     grammar = serialised(
@@ -84,15 +85,15 @@ async def _with_tools(asked: ChatRequest, model: "ServedModel", answer: Part | N
     return Constraining(grammar, reader, shown)
 
 
-async def _answer_part(form: Form) -> Part:
+async def _answer_part(form: Form, threads: TextThreads) -> Part:
     """Raises InvalidRequest where the form cannot be made into a grammar."""
     if isinstance(form.description, str):
         check_length(form.description, form.param)
     try:
-        part = await asyncio.to_thread(_part, form)
+        part = await threads.run(_part, form)
     except (ValueError, RecursionError) as error:
         raise InvalidRequest(f"{form.param} cannot be used: {str(error)[:300]}", param=form.param) from None
-    await check_part(part, form.param)
+    await check_part(part, form.param, threads)
     return part
 
 

@@ -1,12 +1,12 @@
 """Grammars, from what clients send to llguidance's serialised form."""
 
-import asyncio
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llguidance import LLMatcher, grammar_from
 
+from server.api.text.text_threads import TextThreads
 from server.engine.grammar import LIMITS, grammar_message
 from server.errors import InvalidRequest
 
@@ -66,7 +66,7 @@ def serialised(parts: Sequence[Part]) -> str:
     return json.dumps({"grammars": list(parts)}, ensure_ascii=False, separators=(",", ":"))
 
 
-async def check_part(part: Part, param: str) -> None:
+async def check_part(part: Part, param: str, threads: TextThreads) -> None:
     """Let llguidance read a part by itself, in a thread: a large one takes it some tenths of a second.
 
     Raises:
@@ -77,7 +77,7 @@ async def check_part(part: Part, param: str) -> None:
     except RecursionError:
         raise InvalidRequest(f"{param} is nested too deeply", param=param) from None
     check_length(grammar, param)
-    if message := await asyncio.to_thread(_complaint, grammar):
+    if message := await threads.run(_complaint, grammar):
         raise InvalidRequest(f"{param} cannot be used: {message}", param=param)
 
 

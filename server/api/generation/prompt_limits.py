@@ -13,6 +13,8 @@ MAX_PROMPT_SCORES: Final = 200_000
 
 def check_token_ids(ids: Sequence[int], info: ModelInfo, param: str) -> None:
     """Raises InvalidRequest where an id is not in the base model's vocabulary."""
+    if not ids or (min(ids) >= 0 and max(ids) < info.vocab_size):
+        return
     for index, token_id in enumerate(ids):
         if not 0 <= token_id < info.vocab_size:
             raise InvalidRequest(

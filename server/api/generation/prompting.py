@@ -95,8 +95,15 @@ class Promptings:
             template = AdapterTemplate(self._processes, brought.chat_template, special_tokens)
         else:
             template = BaseTemplateWithTokens(base.template, brought.special_tokens)
+        added = (len(token.content) for token in brought.added_tokens)
         return Prompting(
-            tokenization=Tokenization(tokenizer, template, special_tokens),
+            tokenization=Tokenization(
+                tokenizer,
+                template,
+                special_tokens,
+                base.threads,
+                longest_token=max((base.longest_token, *added)),
+            ),
             stops=brought.stop_strings,
             stop_token_ids=self._stop_token_ids(tokenizer, brought),
             sampling=brought.sampling,
@@ -107,7 +114,7 @@ class Promptings:
         if not tokens:
             return base
         if tokens not in self._tokenizers:
-            made = await asyncio.to_thread(with_added_tokens, base, tokens, self._embedding_rows)
+            made = await self._base.tokenization.threads.run(with_added_tokens, base, tokens, self._embedding_rows)
             # Another version of the same tokens may have been first.
             self._tokenizers.setdefault(tokens, made)
             if len(self._tokenizers) > _MOST_TOKENIZERS:
@@ -123,6 +130,8 @@ class Promptings:
 
     def _forget(self, tokenizer: Tokenizer) -> None:
         """Drop what would keep a tokenizer in memory."""
+        if tokenizer is self._base.tokenization.tokenizer:
+            return
         for digest, load in list(self._known.items()):
             loaded = load.done() and not load.cancelled() and load.exception() is None
             if loaded and load.result().tokenization.tokenizer is tokenizer:

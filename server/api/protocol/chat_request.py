@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from pydantic import Field, model_validator
 
 from server.api.protocol.generation_request import MAX_LOGPROBS, NEUTRAL, GenerationRequest
-from server.api.protocol.messages import Message
+from server.api.protocol.messages import MAX_MESSAGES, Message
 from server.api.protocol.strict_fields import Neutral, refused_field
 from server.api.protocol.tool_fields import ToolFields
 
@@ -84,7 +84,9 @@ class ChatRequest(ToolFields, GenerationRequest):
     }
     prompt_field: ClassVar[str] = "messages"
 
-    messages: list[Message] = Field(min_length=1, description="The conversation so far, oldest first; text only.")
+    messages: list[Message] = Field(
+        min_length=1, max_length=MAX_MESSAGES, description="The conversation so far, oldest first; text only."
+    )
     max_completion_tokens: int | None = Field(
         None, ge=1, description="OpenAI's newer name of `max_tokens`; the rest of the context by default."
     )

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, model_validat
 from server.api.json_nesting import MAX_NESTING, is_nested_too_deeply
 from server.api.protocol.strict_fields import Neutral, StrictFields, refused_field, unsupported_value
 
+MAX_MESSAGES = 4_096
 MAX_TOOL_CALLS = 128
 _PART_FIELDS = {"type", "text"}
 

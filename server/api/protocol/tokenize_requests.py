@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from server.api.protocol.messages import Message
+from server.api.protocol.messages import MAX_MESSAGES, Message
 from server.api.protocol.strict_fields import Neutral, StrictFields, refused_field
 
 MAX_TOKENS = 1_000_000
@@ -25,7 +25,9 @@ class TokenizeRequest(StrictFields):
 
     model: str = Field("base", min_length=1, description="Whose tokenizer: `base`, or an adapter.")
     prompt: str | None = Field(None, description="The text.")
-    messages: list[Message] | None = Field(None, min_length=1, description="The conversation, instead of a text.")
+    messages: list[Message] | None = Field(
+        None, min_length=1, max_length=MAX_MESSAGES, description="The conversation, instead of a text."
+    )
     tools: list[dict[str, Any]] = Field(default_factory=list, description="Tools that the template is to write out.")
     add_special_tokens: bool | None = Field(
         None, description="Add the tokenizer's special tokens; true by default for a text, false for a conversation."

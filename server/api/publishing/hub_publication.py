@@ -1,7 +1,5 @@
 """Adapters that the server fetches from a model hub because a client asks it to."""
 
-import asyncio
-
 from adapters_store import BaseDescription, Publication
 from adapters_store.errors import ForbiddenSource
 from adapters_store.hub_source import parse_hub_source, publish_from_hub
@@ -33,5 +31,4 @@ async def fetch_from_hub(
             param=param,
         )
     found = parse_hub_source(source, param=param)
-    # Not with the store's writers: a download takes minutes, and a promotion must not stand behind it.
-    return await asyncio.to_thread(publish_from_hub, context.store, name, found, base=base, alias=alias, expect=expect)
+    return await context.download(publish_from_hub, context.store, name, found, base=base, alias=alias, expect=expect)

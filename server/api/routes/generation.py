@@ -28,15 +28,21 @@ router = APIRouter(tags=["generation"])
 async def _encoded_prompts(
     asked: CompletionRequest, _: Constraining, tokenization: Tokenization, info: ModelInfo
 ) -> Sequence[EncodedPrompt]:
-    prompts = []
-    for place, prompt in enumerate(asked.prompt):
-        param = "prompt" if len(asked.prompt) == 1 else f"prompt[{place}]"
+    params = ["prompt"] if len(asked.prompt) == 1 else [f"prompt[{place}]" for place in range(len(asked.prompt))]
+    texts = [prompt for prompt in asked.prompt if isinstance(prompt, str)]
+    for param, prompt in zip(params, asked.prompt, strict=True):
         if isinstance(prompt, str):
-            ids = await tokenization.encode_prompt(prompt, add_special_tokens=asked.add_special_tokens)
+            tokenization.check_fits(prompt, info.max_model_len, param)
+        else:
+            check_token_ids(prompt, info, param)
+    encoded = iter(await tokenization.encode_prompts(texts, add_special_tokens=asked.add_special_tokens))
+    prompts = []
+    for param, prompt in zip(params, asked.prompt, strict=True):
+        if isinstance(prompt, str):
+            ids = next(encoded)
             check_encoded(ids, info, param)
             prompts.append(EncodedPrompt(ids, prompt))
         else:
-            check_token_ids(prompt, info, param)
             prompts.append(EncodedPrompt(prompt))
     return prompts
 
@@ -50,6 +56,7 @@ async def _encoded_chat(
         add_generation_prompt=asked.add_generation_prompt,
         continue_final_message=asked.continue_final_message,
         add_special_tokens=asked.add_special_tokens,
+        most_tokens=info.max_model_len,
     )
     check_encoded(ids, info, "messages")
     return [EncodedPrompt(ids)]

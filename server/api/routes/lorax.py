@@ -30,6 +30,8 @@ router = APIRouter(tags=[LORAX_TAG])
 async def _encoded(
     asked: GenerateRequest, _: Constraining, tokenization: Tokenization, info: ModelInfo
 ) -> Sequence[EncodedPrompt]:
+    if asked.truncate is None:
+        tokenization.check_fits(asked.prompt, info.max_model_len, "inputs")
     ids = await tokenization.encode_prompt(asked.prompt)
     check_encoded(ids, info, "inputs")
     if asked.truncate is not None and asked.truncate < len(ids):

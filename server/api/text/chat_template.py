@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from adapters_store.chat_template import template_variables
 from adapters_store.errors import ChatTemplateFailed
 from adapters_store.template_process import TemplateProcess
+from server.api.text.text_threads import TextThreads
 from server.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
-# Below this many characters writing takes a few milliseconds at most, less than a thread is worth.
-_INLINE_CHARS = 8_192
 _PROCESSES = 4
 _SHOWN_CHARS = 300
 
@@ -41,8 +40,9 @@ class ChatTemplate(Protocol):
 class BaseTemplate:
     """The base's template, which the operator trusts as the base itself."""
 
-    def __init__(self, tokenizer: "PreTrainedTokenizerFast") -> None:
+    def __init__(self, tokenizer: "PreTrainedTokenizerFast", threads: TextThreads) -> None:
         self._tokenizer = tokenizer
+        self._threads = threads
 
     @property
     def special_tokens(self) -> dict[str, str]:
@@ -56,10 +56,7 @@ class BaseTemplate:
         return "\n".join(template.values() if isinstance(template, dict) else [template or ""])
 
     async def write(self, messages: Sequence[Mapping[str, Any]], **variables: Any) -> str:
-        size = sum(len(message["content"]) for message in messages)
-        if size <= _INLINE_CHARS:
-            return self._write(messages, variables)
-        return await asyncio.to_thread(self._write, messages, variables)
+        return await self._threads.run_if_heavy(self._write, messages, variables)
 
     def _write(self, messages: Sequence[Mapping[str, Any]], variables: Mapping[str, Any]) -> str:
         if self._tokenizer.chat_template is None:

@@ -38,6 +38,11 @@ class TokenBytes:
             token_id for token_id, token in tokenizer.get_added_tokens_decoder().items() if token.special
         )
 
+    @property
+    def spells_any_text(self) -> bool:
+        """Whether characters that the vocabulary lacks are spelt in bytes, instead of being one unknown token."""
+        return self._byte_level or self._byte_fallback
+
     def is_special(self, token_id: int) -> bool:
         """Whether the token is left out of a text that leaves special tokens out."""
         return token_id in self._special

@@ -1,7 +1,7 @@
 """Text and conversations to token ids, by the tokenizer and chat template of the base or of an adapter."""
 
-import asyncio
 import importlib
+import sys
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,11 +13,9 @@ from adapters_store.errors import ChatTemplateFailed
 from server.api.constraints.tool_format import ToolDialect, format_of
 from server.api.constraints.tool_prompt import PROBE_TOOL, speaks_of_tools, with_tools_written_out
 from server.api.text.chat_template import BaseTemplate, ChatTemplate
+from server.api.text.text_threads import TextThreads
 from server.api.text.token_bytes import TokenBytes
-from server.errors import BaseModelError, InvalidRequest
-
-# Below this many characters encoding takes a few milliseconds at most, less than a thread is worth.
-_INLINE_CHARS = 8_192
+from server.errors import BaseModelError, ContextLengthExceeded, InvalidRequest
 
 
 def import_tokenizer_classes() -> None:
@@ -29,13 +27,24 @@ class Tokenization:
     """A tokenizer and a chat template: the base's, or what an adapter has in their place.
 
     Encoding goes to the `tokenizers` object itself: the wrapper of transformers sets truncation and padding on
-    every call, which two threads may not do at once. `special_tokens` are texts by role (`bos_token`).
+    every call, which two threads may not do at once. `special_tokens` are texts by role (`bos_token`). No token is the
+    text of more than `longest_token` characters.
     """
 
-    def __init__(self, tokenizer: Tokenizer, template: ChatTemplate, special_tokens: Mapping[str, str]) -> None:
+    def __init__(
+        self,
+        tokenizer: Tokenizer,
+        template: ChatTemplate,
+        special_tokens: Mapping[str, str],
+        threads: TextThreads,
+        *,
+        longest_token: int = sys.maxsize,
+    ) -> None:
         self.tokenizer = tokenizer
         self.template = template
         self.special_tokens = special_tokens
+        self.threads = threads
+        self.longest_token = longest_token
         self._shows_tools: bool | None = None
         self.tokenizer.no_truncation()
         self.tokenizer.no_padding()
@@ -50,10 +59,12 @@ class Tokenization:
         # Not AutoTokenizer: importing that imports torch.
         from transformers import PreTrainedTokenizerFast
 
+        threads = TextThreads()
         try:
             tokenizer = PreTrainedTokenizerFast.from_pretrained(directory, local_files_only=True)
-            template = BaseTemplate(tokenizer)
-            return cls(tokenizer.backend_tokenizer, template, template.special_tokens)
+            template = BaseTemplate(tokenizer, threads)
+            backend = tokenizer.backend_tokenizer
+            return cls(backend, template, template.special_tokens, threads, longest_token=_longest_token(backend))
         except Exception as error:
             raise BaseModelError(f"the base model's tokenizer cannot be read: {error}") from error
 
@@ -67,9 +78,28 @@ class Tokenization:
         """How calls of tools are written."""
         return ToolDialect(format_of(self.template.source), self.tokenizer)
 
+    def check_fits(self, text: str, most_tokens: int, param: str) -> None:
+        """Refuse a text by its length alone, before the work of encoding it.
+
+        Raises:
+            ContextLengthExceeded: it has more characters than `most_tokens` tokens could be the text of.
+        """
+        most = most_tokens * self.longest_token
+        if len(text) > most:
+            raise ContextLengthExceeded(
+                f"{param} has {len(text)} characters, more than any {most_tokens} tokens, which is what the context "
+                "holds; shorten it",
+                param=param,
+            )
+
     async def encode_prompt(self, text: str, *, add_special_tokens: bool = True) -> list[int]:
         """Token ids of a plain prompt, with the special tokens that the tokenizer adds by default."""
-        return await self._encode(text, add_special_tokens=add_special_tokens)
+        (ids,) = await self.encode_prompts([text], add_special_tokens=add_special_tokens)
+        return ids
+
+    async def encode_prompts(self, texts: Sequence[str], *, add_special_tokens: bool = True) -> list[list[int]]:
+        """Token ids of several plain prompts."""
+        return await self.threads.run_if_heavy(self._encode, texts, add_special_tokens)
 
     async def encode_chat(
         self,
@@ -79,6 +109,7 @@ class Tokenization:
         add_generation_prompt: bool = True,
         continue_final_message: bool = False,
         add_special_tokens: bool = False,
+        most_tokens: int | None = None,
     ) -> list[int]:
         """Token ids of a conversation up to where the assistant speaks next.
 
@@ -86,11 +117,14 @@ class Tokenization:
         calls are written into the messages where the template knows of none.
 
         Raises:
+            ContextLengthExceeded: they are too long a text for `most_tokens`, whatever its tokens are.
             InvalidRequest, ChatTemplateFailed: there is no chat template, or it refuses these messages.
         """
         options = {"add_generation_prompt": add_generation_prompt, "continue_final_message": continue_final_message}
         text = await self._write(messages, list(tools or ()), options)
-        return await self._encode(text, add_special_tokens=add_special_tokens)
+        if most_tokens is not None:
+            self.check_fits(text, most_tokens, "messages")
+        return await self.encode_prompt(text, add_special_tokens=add_special_tokens)
 
     async def _write(
         self, messages: Sequence[Mapping[str, Any]], tools: list[Mapping[str, Any]], options: Mapping[str, Any]
@@ -100,10 +134,12 @@ class Tokenization:
         if await self._template_shows_tools():
             return await self.template.write(messages, tools=tools or None, **options)
         try:
-            return await self.template.write(with_tools_written_out(messages, tools), **options)
+            written = await self.threads.run_if_heavy(with_tools_written_out, messages, tools)
+            return await self.template.write(written, **options)
         except (InvalidRequest, ChatTemplateFailed):
             # Gemma's templates, among others, refuse the role system.
-            return await self.template.write(with_tools_written_out(messages, tools, has_system=False), **options)
+            written = await self.threads.run_if_heavy(with_tools_written_out, messages, tools, has_system=False)
+            return await self.template.write(written, **options)
 
     async def _template_shows_tools(self) -> bool:
         if self._shows_tools is None:
@@ -116,14 +152,14 @@ class Tokenization:
                 return False
         return self._shows_tools
 
-    async def _encode(self, text: str, *, add_special_tokens: bool) -> list[int]:
-        if len(text) <= _INLINE_CHARS:
-            ids: list[int] = self.tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
-            return ids
-        return await asyncio.to_thread(self._encode_beside, text, add_special_tokens)
+    def _encode(self, texts: Sequence[str], add_special_tokens: bool) -> list[list[int]]:
+        # The batch form alone gives up the interpreter's lock.
+        encodings = self.tokenizer.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)
+        return [encoding.ids for encoding in encodings]
 
-    def _encode_beside(self, text: str, add_special_tokens: bool) -> list[int]:
-        """Encode without the interpreter's lock, which only the batch form of the call gives up."""
-        (encoding,) = self.tokenizer.encode_batch_fast([text], add_special_tokens=add_special_tokens)
-        ids: list[int] = encoding.ids
-        return ids
+
+def _longest_token(tokenizer: Tokenizer) -> int:
+    """The characters of the longest token; no bound for a tokenizer that may make one token of any text."""
+    if not TokenBytes(tokenizer).spells_any_text:
+        return sys.maxsize
+    return max(map(len, tokenizer.get_vocab()))

@@ -15,6 +15,7 @@ from server.api.constraints.grammar import (
     rules_part,
     serialised,
 )
+from server.api.text.text_threads import TextThreads
 from server.errors import InvalidRequest
 from tests.api.written_at_random import RandomWriter
 
@@ -30,11 +31,19 @@ def written(writer: RandomWriter, part: Part) -> set[str]:
     return {writer.write(serialised([part]), random.Random(seed)) for seed in range(30)}
 
 
+async def check(part: Part, param: str) -> None:
+    threads = TextThreads()
+    try:
+        await check_part(part, param, threads)
+    finally:
+        threads.close()
+
+
 CHOICES = ["red", "grün", 'a "b"', "two\nlines", "back\\slash", "/slash/", "", "\x07"]
 
 
 async def test_a_choice_is_written_to_the_letter(writer: RandomWriter) -> None:
-    await check_part(choice_part(CHOICES), "choice")
+    await check(choice_part(CHOICES), "choice")
     assert written(writer, choice_part(CHOICES)) <= set(CHOICES)
     for choice in CHOICES:
         assert written(writer, choice_part([choice])) == {choice}
@@ -80,7 +89,7 @@ def test_any_object_is_an_object(writer: RandomWriter) -> None:
 )
 async def test_a_part_that_cannot_be_used_is_refused_with_the_reason(part: Part, reason: str) -> None:
     with pytest.raises(InvalidRequest, match=reason) as caught:
-        await check_part(part, "the.field")
+        await check(part, "the.field")
     assert caught.value.param == "the.field"
     assert caught.value.message.startswith("the.field")
     assert len(caught.value.message) < 800
@@ -91,14 +100,14 @@ async def test_a_schema_nested_without_end_is_refused() -> None:
     for _ in range(100_000):
         schema = {"items": schema}
     with pytest.raises(InvalidRequest, match="nested"):
-        await check_part(json_part(schema), "schema")
+        await check(json_part(schema), "schema")
     shallow: dict[str, Any] = {}
     for _ in range(200):
         shallow = {"items": shallow}
     with pytest.raises(InvalidRequest, match="recursion"):
-        await check_part(json_part(shallow), "schema")
+        await check(json_part(shallow), "schema")
 
 
 async def test_lenient_passes_over_keywords_that_are_not_known() -> None:
     schema = {"type": "object", "not": {"required": ["a"]}}
-    await check_part(json_part(schema, lenient=True), "schema")
+    await check(json_part(schema, lenient=True), "schema")

@@ -1,11 +1,14 @@
 """`PUT /v1/adapters/{name}` with a place on a hub instead of files."""
 
+import threading
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import httpx
 import pytest
 
-from adapters_store import AdapterRef, parse_adapter_name
+from adapters_store import AdapterRef, Publication, parse_adapter_name
+from adapters_store.hub_source import publish_from_hub
 from tests.adapters_store.fake_hub import FakeHub, configured_hub
 from tests.api.harness import Bench, serving
 from tests.api.scripted_engine import saying
@@ -40,6 +43,21 @@ async def test_an_adapter_is_fetched_and_its_commit_recorded(
     assert not list((bench.store.root / "tmp").iterdir())
     again = await client.put("/v1/adapters/support", json={"source": f"hub:team/support-lora@{commit}"})
     assert again.status_code == 200
+
+
+async def test_a_download_has_threads_of_its_own(
+    bench: Bench, hub: FakeHub, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used = []
+
+    def publish(*arguments: Any, **options: Any) -> Publication:
+        used.append(threading.current_thread().name)
+        return publish_from_hub(*arguments, **options)
+
+    monkeypatch.setattr("server.api.publishing.hub_publication.publish_from_hub", publish)
+    hub.add("team/support-lora", bench.adapter_directory())
+    assert (await client.put("/v1/adapters/support", json={"source": "hub:team/support-lora"})).status_code == 201
+    assert [name.rpartition("_")[0] for name in used] == ["hub-download"]
 
 
 @pytest.mark.parametrize(

@@ -60,5 +60,5 @@ async def test_who_goes_away_in_the_line_is_not_rendered_for(processes: Gated) -
     await until(lambda: processes.at_work)
     second.cancel()
     processes.gate.set()
-    assert await asyncio.gather(first, third) == ["written"] * 2
+    assert [await first, await third] == ["written"] * 2
     assert second.cancelled()

@@ -105,7 +105,7 @@ class OftenCut:
 async def test_a_template_that_was_cut_once_may_still_know_of_tools(base_directory: Path) -> None:
     base = Tokenization.load(base_directory)
     template = OftenCut(cuts=1)
-    tokenization = Tokenization(base.tokenizer, template, {})
+    tokenization = Tokenization(base.tokenizer, template, {}, base.threads)
     messages = [{"role": "user", "content": "hello"}]
     assert await tokenization.encode_chat(messages, tools=[{}]) == base.tokenizer.encode("0 tools").ids
     assert await tokenization.encode_chat(messages, tools=[{}]) == base.tokenizer.encode("1 tools").ids
