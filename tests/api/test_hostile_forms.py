@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Iterator
-from types import SimpleNamespace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,11 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from server.api.constraints.constraining import constraint_of
-from server.api.constraints.tool_format import HERMES, ToolDialect
 from server.api.protocol.chat_request import ChatRequest
-from server.api.text.text_threads import TextThreads
+from server.api.text.tokenization import Tokenization
 from server.errors import InvalidRequest
-from tests.api.tiny_tokenizer import byte_level_tokenizer
 from tests.api.written_at_random import RandomWriter
 
 KEYWORDS = [
@@ -67,20 +65,20 @@ def writer(tmp_path_factory: pytest.TempPathFactory) -> RandomWriter:
 
 
 @pytest.fixture(scope="module")
-def threads() -> Iterator[TextThreads]:
-    threads = TextThreads()
-    yield threads
-    threads.close()
+def tokenization(base_directory: Path) -> Iterator[Tokenization]:
+    tokenization = Tokenization.load(base_directory)
+    yield tokenization
+    tokenization.threads.close()
 
 
 @settings(max_examples=150, deadline=None)
 @given(asked=fields)
-def test_it_is_a_grammar_or_it_is_refused(writer: RandomWriter, threads: TextThreads, asked: dict[str, Any]) -> None:
-    dialect = ToolDialect(HERMES, byte_level_tokenizer())
-    model: Any = SimpleNamespace(tokenization=SimpleNamespace(tool_dialect=dialect, threads=threads))
+def test_it_is_a_grammar_or_it_is_refused(
+    writer: RandomWriter, tokenization: Tokenization, asked: dict[str, Any]
+) -> None:
     try:
         request = ChatRequest.parse({"model": "base", "messages": [{"role": "user", "content": "a"}], **asked})
-        bound = asyncio.run(constraint_of(request, model))
+        bound = asyncio.run(constraint_of(request, tokenization, tokenization))
     except InvalidRequest:
         return
     assert bound.grammar is not None

@@ -65,12 +65,18 @@ class GenerationEndpoint(Generic[RequestT]):
             raise
 
     async def _order(self, asked: RequestT, routing: Routing, context: Context, model: ServedModel) -> Order:
-        constraining = await constraint_of(asked, model)
+        first = await model.promptings.of(routing.targets[0])
+        constraining = await constraint_of(asked, model.tokenization, first.tokenization)
+
+        async def encode(tokenization: Tokenization) -> Sequence[EncodedPrompt]:
+            constraining.check_speaks(tokenization)
+            return await self.encode(asked, constraining, tokenization, model.info)
+
         plan = partial(
             plans_of,
             model,
             asked,
-            encode=lambda tokenization: self.encode(asked, constraining, tokenization, model.info),
+            encode=encode,
             default_limit=self.default_limit,
             grammar=constraining.grammar,
         )
