@@ -87,7 +87,7 @@ async def test_choices_that_begin_early_wait_for_the_scores(bench: Bench, stream
 async def test_without_the_first_choice_nobody_waits_on(bench: Bench, stream: bool) -> None:
     def script(request: Submit) -> list[Step]:
         failure = Failed(request_id=request.request_id, code="engine_failed", message="its logits are not finite")
-        return scoring([failure])(request)
+        return [*scoring([failure])(request)]
 
     engine = bench.engine(script)
     async with live(bench, engine, max_queue=0) as url, httpx.AsyncClient(base_url=url) as client:

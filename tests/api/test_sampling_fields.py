@@ -109,6 +109,19 @@ async def test_an_adapters_stop_strings_are_beside_the_clients(bench: Bench, mon
     assert texts == ["one ", "", "one ### two "]
 
 
+async def test_an_adapters_stop_strings_do_not_cut_a_form(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    bench.publish("support")
+    prompted(monkeypatch, stops=("###",))
+    engine = bench.engine(saying(bench.ids("one ### two END three")))
+    bound = BODY | {"model": "support", "guided_regex": "[a-zA-Z# ]*"}
+    async with serving(bench, engine) as client:
+        texts = [
+            (await client.post("/v1/completions", json=bound | fields)).json()["choices"][0]["text"]
+            for fields in ({}, {"stop": "END"})
+        ]
+    assert texts == ["one ### two END three", "one ### two "]
+
+
 async def test_a_stop_string_may_stay_in_the_text(bench: Bench) -> None:
     engine = bench.engine(saying(bench.ids("one END two")))
     async with serving(bench, engine) as client:

@@ -49,7 +49,9 @@ async def plans_of(
                 for encoded in written
             ]
             known.append((prompting, prompts))
-        plans.append(Plan(target, prompting.tokenization, prompts, _text_options(asked, prompting.stops)))
+        # A form ends by itself: an adapter's habitual stop string would cut it in the middle.
+        stops = prompting.stops if grammar is None else ()
+        plans.append(Plan(target, prompting.tokenization, prompts, _text_options(asked, stops)))
     return plans
 
 
