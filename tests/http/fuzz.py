@@ -160,11 +160,20 @@ def _content(request: dict[str, Any]) -> dict[str, Any]:
         return {"content": json.dumps(request["json"]).encode("utf-8", "surrogatepass")}
     given: dict[str, Any] = {}
     if request.get("files"):
-        given["files"] = request["files"]
+        files = request["files"]
+        pairs = files.items() if isinstance(files, dict) else files
+        given["files"] = [(name, _file(value)) for name, value in pairs]
     data = request.get("data")
     if data is not None:
         given["data" if isinstance(data, dict) else "content"] = data
     return given
+
+
+def _file(value: Any) -> Any:
+    """A part of a form as httpx takes it; what is no text or bytes is sent as its text."""
+    if isinstance(value, tuple):
+        return (value[0], _file(value[1]), *value[2:])
+    return value if isinstance(value, bytes) else str(value).encode("utf-8", "surrogatepass")
 
 
 _ODD: tuple[Callable[[random.Random], Any], ...] = (
