@@ -1,5 +1,7 @@
 """The bodies that the OpenAPI document shows are good ones."""
 
+import json
+import re
 from typing import Any
 
 import pytest
@@ -15,6 +17,13 @@ pytestmark = pytest.mark.anyio
 def examples(document: dict[str, Any], path: str, method: str = "post") -> dict[str, Any]:
     content = document["paths"][path][method]["requestBody"]["content"]["application/json"]
     return {name: example["value"] for name, example in content["examples"].items()}
+
+
+async def test_every_reference_of_the_document_leads_somewhere(bench: Bench) -> None:
+    async with serving(bench, bench.engine(saying_with_scores([], [], "length"))) as client:
+        document = (await client.get("/openapi.json")).json()
+    known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}
+    assert set(re.findall(r'"\$ref": "([^"]+)"', json.dumps(document))) <= known
 
 
 @pytest.mark.parametrize("path", ["/v1/completions", "/v1/chat/completions"])
