@@ -172,8 +172,19 @@ class NameDirectory:
             yield
 
     def write(self, document: NameDocument) -> None:
-        """Replace a document atomically, as its next revision and in today's format. The caller holds the lock."""
+        """Replace a document atomically, as its next revision and in today's format. The caller holds the lock.
+
+        Raises:
+            CorruptVersion: nobody could read it again; the document on disk is as it was.
+        """
         text = encode_document(msgspec.structs.replace(document, revision=document.revision + 1, format=2))
+        try:
+            decode_document(text)
+        except (ValueError, InvalidName) as error:
+            raise CorruptVersion(
+                f"the change of {document.name!r} would leave a document that contradicts itself ({error}), so nothing "
+                "was changed: report it"
+            ) from error
         replace_file(self._path / file_name_of(document.adapter_name), text, self._files)
 
     def remove(self, name: AdapterName) -> None:

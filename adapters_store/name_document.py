@@ -16,8 +16,6 @@ Digest = Annotated[str, msgspec.Meta(pattern=r"\Asha256:[0-9a-f]{64}\Z")]
 MoveReason = Literal["publish", "promote", "rollback"]
 
 MAX_MOVES: Final = 100
-# A rollback takes one step off the path, so the moves that are kept never need more steps than these.
-_MAX_EARLIER: Final = MAX_MOVES + 1
 # More writes of one name than fit into the time that a file system's clock takes to tick.
 _SIZES: Final = 64
 
@@ -165,7 +163,8 @@ class NameDocument(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         if len(moves) > MAX_MOVES:
             forgotten, moves = moves[:-MAX_MOVES], moves[-MAX_MOVES:]
             path = _path(earlier.get(alias, ()), forgotten)
-            earlier = {**earlier, alias: tuple(path[-_MAX_EARLIER:])}
+            # Enough for a rollback of one step each; those that pass over steps may end where the path begins anew.
+            earlier = {**earlier, alias: tuple(path[-MAX_MOVES - 1 :])}
         after = msgspec.structs.replace(self, aliases={**self.aliases, alias: moves}, earlier=earlier)
         return after._with_time_without_alias((before, move.digest), move.moved)
 
@@ -252,7 +251,14 @@ def _sharing_metadata(versions: tuple[StoredVersion, ...]) -> tuple[StoredVersio
 
 
 def _path(earlier: tuple[str, ...], moves: Iterable[StoredMove]) -> list[str]:
-    """The digests that lead to where an alias is now: a rollback goes back to the last step of its digest."""
+    """The digests that lead to where an alias is now: a rollback goes back to the last step of its digest.
+
+    A rollback takes every step off that it passes over, so it may go back to before `earlier` begins; the path then
+    begins with its digest.
+
+    Raises:
+        ValueError: no step was forgotten, and a rollback leads to where the alias never was.
+    """
     path = list(earlier)
     for move in moves:
         if move.reason != "rollback":
@@ -262,5 +268,7 @@ def _path(earlier: tuple[str, ...], moves: Iterable[StoredMove]) -> list[str]:
         while path and path[-1] != move.digest:
             del path[-1:]
         if not path:
-            raise ValueError("a rollback does not lead to where the alias was before")
+            if not earlier:
+                raise ValueError("a rollback does not lead to where the alias was before")
+            path = [move.digest]
     return path

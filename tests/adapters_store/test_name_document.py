@@ -19,6 +19,7 @@ from adapters_store.name_document import (
 
 METADATA = AdapterMetadata("lora", 4, 4, {4: 2}, 160, 640, "F32", "org/tiny", ("q_proj",), ("a warning",))
 DIGESTS = [f"sha256:{number:064x}" for number in range(4)]
+DIGEST_CHOICE = st.sampled_from(DIGESTS)
 
 
 def document(*steps: str | None) -> NameDocument:
@@ -69,6 +70,54 @@ def test_any_history_behaves_as_a_stack_and_survives_saving(steps: list[str | No
     assert result.current("prod") == (stack[-1] if stack else None)
     assert result.previous("prod") == (stack[-2] if len(stack) > 1 else None)
     assert decode_document(encode_document(result)) == result
+
+
+Step = tuple[str, str]
+WHAT = st.sampled_from(["promote", "promote", "promote", "rollback", "rollback", "retire", "restore"])
+STEPS = st.lists(st.tuples(WHAT, DIGEST_CHOICE), min_size=10, max_size=40)
+
+
+def stepped(document: NameDocument, step: Step) -> NameDocument:
+    """The document after a promotion, rollback, retirement or restoration, as the store does them."""
+    (what, digest), version = step, document.version(step[1])
+    assert version is not None
+    match what:
+        case "promote" if version.is_live:
+            return document.with_move("prod", StoredMove(digest=digest, moved="now", reason="promote"))
+        case "rollback" if (target := document.previous("prod")) is not None:
+            return document.with_move("prod", StoredMove(digest=target, moved="now", reason="rollback"))
+        case "retire" if not document.aliases_of(digest):
+            return document.with_changed(msgspec.structs.replace(version, retired="now"))
+        case "restore":
+            return document.with_changed(msgspec.structs.replace(version, retired=None))
+    return document
+
+
+@given(STEPS, st.integers(1, 4))
+def test_a_forgotten_history_takes_nothing_but_the_farthest_rollbacks(steps: list[Step], max_moves: int) -> None:
+    """With retired versions a rollback passes over many steps, also those that are forgotten."""
+    whole = short = document()
+    for step in steps:
+        with pytest.MonkeyPatch.context() as few:
+            few.setattr("adapters_store.name_document.MAX_MOVES", max_moves)
+            short = stepped(short, step)
+        if step[0] != "rollback" or whole.previous("prod") == short.current("prod"):
+            whole = stepped(whole, step)
+        path = short.path("prod")
+        assert path == whole.path("prod")[len(whole.path("prod")) - len(path) :]
+        assert len(path) >= min(len(whole.path("prod")), 1)
+        assert decode_document(encode_document(short)) == short
+
+
+def test_a_rollback_to_before_what_is_remembered_begins_the_path_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapters_store.name_document.MAX_MOVES", 3)
+    a, b, c, d = DIGESTS
+    name = document(a, b, c, b, c, b, d)
+    for step in [("retire", b), ("retire", c), ("rollback", a), ("promote", d), ("promote", a)]:
+        name = stepped(name, step)
+        assert decode_document(encode_document(name)) == name
+    assert [move.reason for move in name.aliases["prod"]] == ["rollback", "promote", "promote"]
+    assert name.path("prod") == [a, d, a]
 
 
 @given(st.lists(st.none() | st.sampled_from(DIGESTS), min_size=1))
