@@ -7,6 +7,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
+from adapters_store import clock
 from adapters_store.errors import InvalidNotes
 from adapters_store.metadata import AdapterMetadata
 from adapters_store.names import AdapterName, check_slug, parse_adapter_name
@@ -113,6 +114,18 @@ class NameDocument(msgspec.Struct, frozen=True, kw_only=True, dict=True):
             reached.update(steps[-depth:] if depth else ())
             reached.update(move.digest for move in (moves[-depth:] if depth else ()) if self.is_live(move.digest))
         return reached
+
+    def malformed_time(self) -> str | None:
+        """A time of the document that is none, or None where all are."""
+        moves = (move.moved for moves in self.aliases.values() for move in moves)
+        times = ((one.created, one.unaliased, one.retired, one.collected) for one in self.versions)
+        for moment in itertools.chain(moves, *times):
+            try:
+                if moment is not None:
+                    clock.seconds_of(moment)
+            except ValueError:
+                return moment
+        return None
 
     def unused_since(self) -> dict[str, str]:
         """Of every version, when it last lost an alias, was retired or was published: the latest.

@@ -141,8 +141,9 @@ class AdapterStore:
             stored = StoredVersion(digest=digest, created=clock.now(), metadata=metadata, notes=notes)
             write_version_record(staging, record_of(stored, str(name)), self.files)
             with self.versions.install(staging, digest) as directory:
-                before, after = self._name(name, stored, alias, expect)
+                # First, so that a document is never the only one who knows whose version it is.
                 add_name_to_record(directory, stored, str(name), self.files)
+                before, after = self._name(name, stored, alias, expect)
         known = before.version(digest)
         return Publication(
             version=self._version(after, digest),
@@ -322,7 +323,8 @@ class AdapterStore:
     def delete(self, name: AdapterName) -> AdapterEntry:
         """Remove a name with its aliases; it and its digests resolve no more under it.
 
-        Version directories stay: other names may share them. One that no name has is left to a collection.
+        Version directories stay: other names may share them. One that no name has is left to a collection. Its record
+        goes on telling of the name, so a later name of the same text that is rebuilt may have it again.
 
         Raises:
             UnknownAdapter: there is no such name.

@@ -25,12 +25,16 @@ from adapters_store.version_record import RECORD_FILE, read_version_record
 FindingKind = Literal["damaged", "missing", "foreign", "record", "left-over", "unreferenced"]
 """`damaged`: a version, document, task, lease or base description that is not what it should be. `missing`: a
 version that a name has and whose files are gone. `foreign`: what the store did not put there. `record`: a
-`version.json` that is torn. These four are faults. `left-over`: what a killed process left behind. `unreferenced`: a
-version that no name has."""
+`version.json` that is torn, or does not tell of a name that has the version. These four are faults. `left-over`: what a
+killed process left behind. `unreferenced`: a version that no name has."""
 
 FAULTS: Final[frozenset[FindingKind]] = frozenset({"damaged", "missing", "foreign", "record"})
 
 _LOCK_NAME: Final = ".lock"
+# A file system puts the last one into its own root.
+_ROOT_ENTRIES: Final = frozenset(
+    {"versions", "names", "tasks", "leases", "base.json", "tmp", "quarantine", "lost+found"}
+)
 _TEMPORARY_SUFFIX: Final = ".tmp"
 
 
@@ -74,11 +78,11 @@ def verify(store: AdapterStore, *, progress: Progress | None = None) -> Verifica
         OSError: a folder of the store cannot be listed.
     """
     digests = [digest for shard in store.versions.shards() for digest in store.versions.digests(shard)]
-    findings = [*_base(store), *_names(store), *_tasks(store), *_leases(store), *_tree(store)]
+    findings = [*_root(store), *_base(store), *_names(store), *_tasks(store), *_leases(store), *_tree(store)]
     size, named = 0, _named(store)
     for done, digest in enumerate(digests):
         size += _bytes_of(store.versions.path_of(digest))
-        findings += _version(store, digest, is_named=digest in named)
+        findings += _version(store, digest, named.get(digest, set()))
         if progress is not None:
             progress(done + 1, len(digests))
     findings += _references(store, digests)
@@ -88,6 +92,12 @@ def verify(store: AdapterStore, *, progress: Progress | None = None) -> Verifica
         versions=len(digests),
         bytes=size,
     )
+
+
+def _root(store: AdapterStore) -> Iterator[Finding]:
+    for path in _entries(store.root):
+        if path.name not in _ROOT_ENTRIES:
+            yield from _unknown(path, path.relative_to(store.root))
 
 
 def _base(store: AdapterStore) -> Iterator[Finding]:
@@ -103,9 +113,13 @@ def _names(store: AdapterStore) -> Iterator[Finding]:
         relative = path.relative_to(store.root)
         if DOCUMENT_FILE.fullmatch(path.name):
             try:
-                store.names.read_file(path.name)
+                document = store.names.read_file(path.name)
             except CorruptVersion as error:
                 yield Finding("damaged", relative, error.message)
+                continue
+            malformed = None if document is None else document.malformed_time()
+            if malformed is not None:
+                yield Finding("damaged", relative, f"it has {malformed[:40]!r} for a time: restore it")
         elif path.suffix == ".lock" and HEXADECIMAL.fullmatch(path.stem):
             continue
         else:
@@ -158,13 +172,17 @@ def _tree(store: AdapterStore) -> Iterator[Finding]:
             yield Finding("left-over", path.relative_to(store.root), "a version in preparation, given up")
 
 
-def _named(store: AdapterStore) -> set[str]:
-    """What some name has."""
-    documents = store.names.read_all()
-    return {one.digest for document in documents for one in document.versions if one.collected is None}
+def _named(store: AdapterStore) -> dict[str, set[str]]:
+    """Per version the names that have it."""
+    named: dict[str, set[str]] = {}
+    for document in store.names.read_all():
+        for version in document.versions:
+            if version.collected is None:
+                named.setdefault(version.digest, set()).add(document.name)
+    return named
 
 
-def _version(store: AdapterStore, digest: str, *, is_named: bool) -> Iterator[Finding]:
+def _version(store: AdapterStore, digest: str, names: set[str]) -> Iterator[Finding]:
     directory = store.versions.path_of(digest)
     relative = directory.relative_to(store.root)
     if directory.is_symlink() or not directory.is_dir():
@@ -183,10 +201,14 @@ def _version(store: AdapterStore, digest: str, *, is_named: bool) -> Iterator[Fi
         if path.name not in (*ADAPTER_FILES, PROMPTING_FILE, RECORD_FILE):
             yield from _unknown(path, path.relative_to(store.root))
     try:
-        read_version_record(directory)
+        unrecorded = names.difference(read_version_record(directory).names)
     except ValueError as error:
-        if is_named and directory.is_dir():  # nobody misses the record of a version that no name has
+        if names and directory.is_dir():  # nobody misses the record of a version that no name has
             yield Finding("record", relative / RECORD_FILE, f"it is not this version's record ({error})")
+    else:
+        if unrecorded:  # a publisher writes the record first, so none is in the middle of it
+            reason = f"{min(unrecorded)!r} has this version, and could not be rebuilt from it"
+            yield Finding("record", relative / RECORD_FILE, reason)
 
 
 def _references(store: AdapterStore, digests: list[str]) -> Iterator[Finding]:
