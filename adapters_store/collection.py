@@ -23,6 +23,7 @@ import msgspec
 from adapters_store import clock
 from adapters_store.disk_space import tells_full_disk
 from adapters_store.errors import CorruptVersion
+from adapters_store.file_lock import let_others_in
 from adapters_store.name_document import NameDocument, StoredVersion
 from adapters_store.names import AdapterName
 from adapters_store.store import AdapterStore
@@ -85,9 +86,7 @@ def collect(store: AdapterStore, rules: CollectionRules, *, dry: bool = True) ->
         for name, versions in unused.items()
     }
     if not dry:
-        going = {
-            name: _mark(store, tasks, documents[name].adapter_name, rules) for name, digests in going.items() if digests
-        }
+        going = dict(_mark_all(store, tasks, [documents[name] for name, digests in going.items() if digests], rules))
     files = [digest for digest in _orphans(store, documents.values(), going, rules) if digest not in held]
     sizes = {digest: _bytes_of(store.versions.path_of(digest)) for digest in files}
     if not dry:
@@ -128,9 +127,19 @@ def _is_past(moment: float, rules: CollectionRules) -> bool:
     return time.time() - moment >= rules.grace
 
 
+def _mark_all(
+    store: AdapterStore, tasks: TaskDirectory, documents: list[NameDocument], rules: CollectionRules
+) -> Iterator[tuple[str, list[str]]]:
+    for number, document in enumerate(documents):
+        if number:
+            let_others_in()
+        yield document.name, _mark(store, tasks, document.adapter_name, rules)
+
+
 def _mark(store: AdapterStore, tasks: TaskDirectory, name: AdapterName, rules: CollectionRules) -> list[str]:
     """Note on the versions of a name that nothing uses at this moment that they are collected."""
-    with store.leases.lock(), store.names.lock(name):
+    # Last the lock that requests wait for.
+    with store.names.lock(name), store.leases.lock():
         document = store.names.read(name)
         if document is None:
             return []

@@ -33,6 +33,11 @@ def exclusive_lock(path: Path, subject: str, *, seconds: float, files: FileOpera
         os.close(descriptor)
 
 
+def let_others_in() -> None:
+    """Wait long enough, between two holds of one lock, for each other process that waits to try once."""
+    time.sleep(_RETRY_SECONDS)
+
+
 def _lock(descriptor: int, subject: str, seconds: float) -> None:
     end = time.monotonic() + seconds
     while True:

@@ -4,10 +4,12 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Final
 
-from adapters_store.lease_directory import LeaseDirectory, LeaseId, StoredLease
+from adapters_store.errors import StoreBusy
+from adapters_store.lease_directory import LOCK_SECONDS, LeaseDirectory, LeaseId, StoredLease
 from adapters_store.names import AdapterRef
 from adapters_store.records import Version
 from adapters_store.store import AdapterStore
@@ -15,6 +17,8 @@ from adapters_store.store import AdapterStore
 LEASE_SECONDS: Final = 60.0
 """How long a lease lives without a renewal."""
 
+# A request waits for it, and is answered without a lease where that takes longer.
+_HOLD_SECONDS: Final = 1.0
 # Before its end a lease counts as lapsed for its holder, so that it outlasts every decision made on it.
 _MARGIN: Final = 0.25
 
@@ -35,24 +39,38 @@ class Lease:
         self._state = threading.Lock()
         self._used: dict[str, float] = {}
         self._written: frozenset[str] = frozenset()
-        self._valid_until = 0.0
+        # By the clock that never jumps, and by the one that the others see, which runs on while a machine sleeps.
+        self._valid_until = (0.0, 0.0)
+        self._failures = 0
+        self._ended = False
 
     def hold(self, digest: str) -> bool:
         """Protect a digest from now on. True where it was not protected before.
 
         Whoever is told True must make sure that the digest still resolves: it may have been collected just before.
+        Several that wait at once are protected by one write, or told at once of its failure.
 
         Raises:
-            StoreBusy, OSError: the lease could not be written; the digest is protected after a later renewal.
+            StoreBusy, OSError: the lease could not be written soon; the digest is protected after a later renewal.
         """
-        now = time.monotonic()
         with self._state:
-            self._used[digest] = now
-            if digest in self._written and now < self._valid_until:
+            self._used[digest] = time.monotonic()
+            if self._protects(digest):
                 return False
-        with self._writing:
-            self._write()
+            failures = self._failures
+        with self._alone(_HOLD_SECONDS):
+            with self._state:
+                if self._protects(digest):
+                    return True
+                if self._failures != failures:
+                    raise StoreBusy("the lease could not be written a moment ago, so it is not tried again at once")
+            self._write(_HOLD_SECONDS)
         return True
+
+    def used(self) -> frozenset[str]:
+        """What the next write of the lease protects."""
+        with self._state:
+            return frozenset(self._used)
 
     def renew(self, in_use: Iterable[str] = ()) -> None:
         """Write the lease anew, without what was not used within the window; `in_use` counts as used now.
@@ -70,25 +88,47 @@ class Lease:
             self._write()
 
     def end(self) -> None:
-        """Give the lease up.
+        """Give the lease up; from here on nothing is protected by it, whoever holds what.
 
         Raises:
             OSError: its file could not be removed; it lapses.
         """
         with self._writing:
             with self._state:
-                self._used, self._written = {}, frozenset()
+                self._used, self._written, self._ended = {}, frozenset(), True
             self._directory.remove(self._id)
 
-    def _write(self) -> None:
+    def _protects(self, digest: str) -> bool:
+        """Whether the file on disk protects a digest now. The caller holds the state."""
+        steady, shared = self._valid_until
+        return digest in self._written and time.monotonic() < steady and time.time() < shared
+
+    @contextmanager
+    def _alone(self, seconds: float) -> Iterator[None]:
+        if not self._writing.acquire(timeout=seconds):
+            raise StoreBusy("the lease is being written, and that takes long: look whether the store's disk hangs")
+        try:
+            yield
+        finally:
+            self._writing.release()
+
+    def _write(self, seconds: float = LOCK_SECONDS) -> None:
         with self._state:
+            if self._ended:
+                return
             digests = tuple(sorted(self._used))
-        began = time.monotonic()
-        expires = time.time() + self._seconds
-        self._directory.write(self._id, StoredLease(holder=self._holder, expires=expires, digests=digests))
+        steady, shared = time.monotonic(), time.time()
+        lease = StoredLease(holder=self._holder, expires=shared + self._seconds, digests=digests)
+        try:
+            self._directory.write(self._id, lease, seconds)
+        except BaseException:
+            with self._state:
+                self._failures += 1
+            raise
         with self._state:
             self._written = frozenset(digests)
-            self._valid_until = began + self._seconds * (1 - _MARGIN)
+            valid = self._seconds * (1 - _MARGIN)
+            self._valid_until = steady + valid, shared + valid
 
 
 def resolve_leased(store: AdapterStore, lease: Lease, ref: AdapterRef) -> Version:
@@ -96,7 +136,7 @@ def resolve_leased(store: AdapterStore, lease: Lease, ref: AdapterRef) -> Versio
 
     Raises:
         UnknownAdapter, CorruptVersion: as `AdapterStore.resolve` does.
-        StoreBusy, OSError: the lease could not be written.
+        StoreBusy, OSError: the lease could not be written soon.
     """
     version = store.resolve(ref)
     while lease.hold(version.digest):

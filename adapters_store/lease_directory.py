@@ -25,7 +25,7 @@ from adapters_store.name_document import Digest
 
 LEASE_FILE: Final = re.compile(r"[0-9a-f]{32}\.json")
 MAX_LEASE_BYTES: Final = 64 * 1024 * 1024
-_LOCK_SECONDS: Final = 10.0
+LOCK_SECONDS: Final = 10.0
 
 
 class StoredLease(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,24 +56,24 @@ class LeaseDirectory:
         self._files = files
 
     @contextmanager
-    def lock(self) -> Iterator[None]:
-        """Keep leases from being added to.
+    def lock(self, seconds: float = LOCK_SECONDS) -> Iterator[None]:
+        """Keep leases from being added to; waits `seconds` for whoever holds it.
 
         Raises:
             StoreBusy: another process holds it for too long.
         """
-        with exclusive_lock(self._path / ".lock", "the leases", seconds=_LOCK_SECONDS, files=self._files):
+        with exclusive_lock(self._path / ".lock", "the leases", seconds=seconds, files=self._files):
             yield
 
     @tells_full_disk
-    def write(self, lease: LeaseId, content: StoredLease) -> None:
-        """Write a lease, or renew it.
+    def write(self, lease: LeaseId, content: StoredLease, seconds: float = LOCK_SECONDS) -> None:
+        """Write a lease, or renew it; waits `seconds` for the lock.
 
         Raises:
             StoreBusy: a collection holds the lock for too long.
             StoreFull, OSError: the disk refused; the lease is as it was.
         """
-        with self.lock():
+        with self.lock(seconds):
             replace_file(self._path_of(lease), msgspec.json.encode(content) + b"\n", self._files)
 
     def remove(self, lease: LeaseId) -> None:

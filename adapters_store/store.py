@@ -12,7 +12,7 @@ Layout under the root, in which names never become paths:
     quarantine/                  what `verify --repair` took out of the way
 
 A name document is the authority on what there is: a version gets its name while its shard of `versions/` is
-locked, and loses its files only once no document has it. Locks are taken in the order shard, name.
+locked, and loses its files only once no document has it. Locks are taken in the order shard, name, leases.
 """
 
 import builtins

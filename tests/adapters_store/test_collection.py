@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 import time
 from pathlib import Path
 
@@ -94,6 +95,33 @@ def test_a_lease_keeps_a_version_until_it_is_given_up(store: AdapterStore, diges
     lease.end()
     collect(store, NOW, dry=False)
     assert on_disk(store) == {digests[3]}
+
+
+def test_a_collection_that_waits_for_a_name_keeps_no_lease_from_being_written(
+    store: AdapterStore, support: AdapterName, digests: list[str]
+) -> None:
+    collecting = threading.Thread(target=collect, args=(AdapterStore(store.root), NOW), kwargs={"dry": False})
+    with store.names.lock(support):
+        collecting.start()
+        for _ in range(5):
+            time.sleep(0.02)
+            Lease(store.leases, window=60.0).hold(digests[0])
+    collecting.join()
+    assert on_disk(store) == {digests[0], digests[3]}
+
+
+def test_a_collection_lets_leases_be_written_between_two_names(
+    store: AdapterStore, digests: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = parse_adapter_name("other")
+    for seed in range(2):
+        store.publish(other, tmp_path / f"source-{seed}")
+    lease = Lease(store.leases, window=60.0)
+    monkeypatch.setattr("adapters_store.collection.let_others_in", lambda: lease.hold(digests[1]))
+    done = collect(store, NOW, dry=False)
+    assert digests[1] in {one.digest for one in done.versions}
+    assert store.leases.live_digests() == {digests[1]}
+    assert digests[1] not in done.removed
 
 
 def test_a_lease_keeps_the_files_of_a_deleted_name(

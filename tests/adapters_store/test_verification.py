@@ -19,6 +19,7 @@ from adapters_store.store import AdapterStore
 from adapters_store.task_directory import TaskDirectory
 from adapters_store.task_rule import Arm, TaskRule
 from adapters_store.verification import verify
+from adapters_store.version_record import read_version_record
 from tests.adapters_store.hand_made import write_adapter
 
 
@@ -157,6 +158,7 @@ def test_a_publisher_killed_after_it_gave_the_name_has_told_the_record(
         dying.setattr(store.names, "write", die)
         with pytest.raises(KeyboardInterrupt):
             store.publish(other, tmp_path / "source")
+    assert "other" in read_version_record(store.versions.path_of(digest)).names
     assert verify(store).findings == ()
 
 
