@@ -18,8 +18,6 @@ from itertools import groupby
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from adapters_store import clock
 from adapters_store.disk_space import tells_full_disk
 from adapters_store.errors import CorruptVersion
@@ -146,7 +144,7 @@ def _mark(store: AdapterStore, tasks: TaskDirectory, name: AdapterName, rules: C
         held = _held(store, tasks)
         going = [version for version in _unused(document, rules) if version.digest not in held]
         collected = clock.now()
-        after = document.with_changed(*(msgspec.structs.replace(version, collected=collected) for version in going))
+        after = document.with_changed(*(version.as_collected(collected) for version in going))
         if after is not document:
             store.names.write(after)
     return [version.digest for version in going]

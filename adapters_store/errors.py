@@ -182,7 +182,10 @@ class CorruptTask(StoreError):
 
 
 class StoreFull(StoreError):
-    """The store's disk has no space left, or its quota is spent; what was there is whole."""
+    """The store's disk has no space left, its quota is spent, or one name has too many versions.
+
+    What was there is whole.
+    """
 
     status = 507
     code = "store_full"

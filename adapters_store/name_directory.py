@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from adapters_store.atomic_file import read_limited, replace_file
-from adapters_store.errors import CorruptVersion, InvalidName
+from adapters_store.errors import CorruptVersion, InvalidName, StoreFull
 from adapters_store.file_lock import exclusive_lock
 from adapters_store.file_operations import OS_FILES, FileOperations
 from adapters_store.name_document import NameDocument, decode_document, decode_name, encode_document
@@ -175,9 +175,16 @@ class NameDirectory:
         """Replace a document atomically, as its next revision and in today's format. The caller holds the lock.
 
         Raises:
-            CorruptVersion: nobody could read it again; the document on disk is as it was.
+            StoreFull: it is larger than what is read again; the document on disk is as it was.
+            CorruptVersion: nobody could read it again; likewise.
         """
         text = encode_document(msgspec.structs.replace(document, revision=document.revision + 1, format=2))
+        if len(text) > MAX_DOCUMENT_BYTES:
+            raise StoreFull(
+                f"the document of {document.name!r} and its {len(document.versions)} versions would have {len(text)} "
+                f"bytes, more than the {MAX_DOCUMENT_BYTES} that one name may have, so nothing was changed: collect "
+                "old versions with `switchyard adapters gc --apply`, shorten notes, or publish under another name"
+            )
         try:
             decode_document(text)
         except (ValueError, InvalidName) as error:

@@ -1,5 +1,6 @@
 """What the store keeps for one adapter name: its versions, and its aliases with their history."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterable, Mapping
 from functools import cached_property
@@ -25,7 +26,8 @@ class StoredVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     """A version published under the name. Times are ISO 8601 in UTC.
 
     `created` is when it was first published, `unaliased` when it last lost its last alias (None: it has one, or
-    lost it before this was written down). A `retired` version resolves no more; a `collected` one has no files.
+    lost it before this was written down). A `retired` version resolves no more; a `collected` one has no files, and
+    of its metadata and notes only what is small.
     """
 
     digest: Digest
@@ -40,6 +42,13 @@ class StoredVersion(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=Tru
     def is_live(self) -> bool:
         """Whether the version resolves."""
         return self.retired is None and self.collected is None
+
+    def as_collected(self, moment: str) -> "StoredVersion":
+        """The version without files: what stays of it is small, since a name keeps every version that it ever had."""
+        metadata = dataclasses.replace(
+            self.metadata, modules_by_rank={}, target_modules=(), warnings=(), prompting=None
+        )
+        return msgspec.structs.replace(self, metadata=metadata, notes=VersionNotes(), unaliased=None, collected=moment)
 
 
 class StoredMove(msgspec.Struct, frozen=True, kw_only=True):

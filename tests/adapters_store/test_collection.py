@@ -16,6 +16,7 @@ from adapters_store.store import AdapterStore
 from adapters_store.task_directory import TaskDirectory
 from adapters_store.task_rule import Arm, TaskRule
 from adapters_store.verification import verify
+from adapters_store.version_notes import VersionNotes
 from tests.adapters_store.hand_made import write_adapter
 
 NOW = CollectionRules(grace=0.0, depth=0)
@@ -59,6 +60,17 @@ def test_what_was_collected_resolves_no_more_and_comes_back_by_publishing(
     assert again.created
     assert store.resolve(ref).collected is None
     assert verify(store).is_whole
+
+
+def test_little_stays_of_what_was_collected(store: AdapterStore, support: AdapterName, digests: list[str]) -> None:
+    store.annotate(AdapterRef(support, digest=digests[0]), VersionNotes(description="x" * 2000))
+    (document,) = store.names.path.glob("*.json")
+    before = document.stat().st_size
+    collect(store, NOW, dry=False)
+    assert document.stat().st_size < before - 2000
+    old = store.get(support).versions[0]
+    assert (old.digest, old.notes, old.metadata.target_modules) == (digests[0], VersionNotes(), ())
+    assert old.metadata.rank_max == 4
 
 
 def test_what_aliases_lead_back_to_stays_to_the_depth(store: AdapterStore, digests: list[str]) -> None:

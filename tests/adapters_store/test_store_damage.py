@@ -5,6 +5,7 @@ import logging
 import shutil
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from adapters_store.digest import verify_directory
@@ -149,3 +150,25 @@ def test_a_document_of_the_first_format_is_read_and_written_in_todays(
     assert store.resolve(AdapterRef(support)).digest == digest
     store.promote(AdapterRef(support))
     assert json.loads(document.read_bytes())["format"] == 2
+
+
+def test_a_document_that_nobody_could_read_again_is_not_written(
+    store: AdapterStore, support: AdapterName, version: Version, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = document_of(store).stat().st_size
+    monkeypatch.setattr("adapters_store.name_directory.MAX_DOCUMENT_BYTES", size + 200)
+    with pytest.raises(StoreFull, match="gc --apply") as refused:
+        store.publish(support, write_adapter(tmp_path / "next", seed=1))
+    assert refused.value.status == 507
+    assert store.resolve(AdapterRef(support)) == version
+    assert AdapterStore(store.root).resolve(AdapterRef(support)) == version
+
+
+def test_a_document_that_contradicts_itself_is_not_written(
+    store: AdapterStore, support: AdapterName, version: Version
+) -> None:
+    document = store.names.read(support)
+    assert document is not None
+    with store.names.lock(support), pytest.raises(CorruptVersion, match="nothing was changed"):
+        store.names.write(msgspec.structs.replace(document, versions=()))
+    assert store.resolve(AdapterRef(support)) == version
