@@ -30,7 +30,7 @@ def allowed_directory(path: str, roots: Iterable[Path], *, param: str = "lora_pa
             "those; add one there, give an absolute path without `..`, or upload the files",
             param=param,
         )
-    if not resolved.is_dir():
+    if not _is_directory(resolved):
         raise InvalidAdapter(
             f"{param} {quoted(path)} is not a directory: give what `save_pretrained` wrote", param=param
         )
@@ -42,7 +42,18 @@ def _resolved(path: str) -> Path | None:
     pure = PurePath(path)
     if "\0" in path or not pure.is_absolute() or ".." in pure.parts:
         return None
-    return Path(os.path.realpath(path))
+    try:
+        return Path(os.path.realpath(path))
+    except ValueError:  # a text that no file system can name
+        return None
+
+
+def _is_directory(path: Path) -> bool:
+    """No also of what is too long to be a path, or not for this process to look at."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def _root(root: Path) -> Path:

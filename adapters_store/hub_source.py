@@ -11,6 +11,7 @@ import msgspec
 
 from adapters_store.adapter_files import ADAPTER_FILES, CONFIG_FILE, SOURCE_FILES, WEIGHTS_FILE
 from adapters_store.base_description import BaseDescription
+from adapters_store.disk_space import tells_full_disk
 from adapters_store.errors import AdapterTooLarge, InvalidAdapter, SourceUnavailable
 from adapters_store.limits import Limits
 from adapters_store.names import LATEST, AdapterName
@@ -85,6 +86,7 @@ class HubSource:
         return f"{HUB_PREFIX}{self.repository}" + (f"@{self.revision}" if self.revision is not None else "")
 
 
+@tells_full_disk
 def publish_from_hub(
     store: AdapterStore,
     name: AdapterName,
@@ -100,6 +102,7 @@ def publish_from_hub(
 
     Raises:
         SourceUnavailable: it cannot be fetched.
+        StoreFull: the disk is full; nothing was changed.
         StoreError: as `AdapterStore.publish` does.
         OSError: the disk refused.
     """

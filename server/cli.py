@@ -94,6 +94,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except SwitchyardError as error:
         sys.stderr.write(f"error: {' '.join(error.message.split())}\n")
         raise SystemExit(1) from None
+    except OSError as error:
+        place = f": {error.filename}" if error.filename is not None else ""
+        sys.stderr.write(f"error: {error.strerror or error}{place}\n")
+        raise SystemExit(1) from None
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Which directories of the machine a client may name."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ def test_a_directory_below_a_root_is_allowed_at_any_depth(root: Path) -> None:
         "roots/team",
         "",
         "{root}/team\0",
+        "{root}/team\ud800",
     ],
 )
 def test_what_is_not_below_a_root_is_forbidden_whether_it_exists_or_not(root: Path, path: str) -> None:
@@ -59,8 +61,17 @@ def test_without_roots_everything_is_forbidden(root: Path) -> None:
         allowed_directory(str(root / "team"), [])
 
 
-@pytest.mark.parametrize("name", ["absent", "file"])
+@pytest.mark.parametrize("name", ["absent", "file", "x" * 300, "x/" * 3000, "\udc80"])
 def test_below_a_root_what_is_no_directory_is_said_to_be_none(root: Path, name: str) -> None:
     (root / "file").write_text("")
     with pytest.raises(InvalidAdapter, match="is not a directory"):
         allowed_directory(str(root / name), [root])
+
+
+def test_below_a_root_what_may_not_be_looked_at_is_no_directory(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(_path: Path) -> bool:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_dir", refused)
+    with pytest.raises(InvalidAdapter, match="is not a directory"):
+        allowed_directory(str(root / "team"), [root])

@@ -1,13 +1,16 @@
 """Adapters on a hub: pinned to a commit, only the files that make an adapter, and clear words where there is none."""
 
+import errno
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from adapters_store.errors import AdapterTooLarge, InvalidAdapter, SourceUnavailable
-from adapters_store.hub_source import HubSource, parse_hub_source
+from adapters_store.errors import AdapterTooLarge, InvalidAdapter, SourceUnavailable, StoreFull
+from adapters_store.hub_source import HubSource, parse_hub_source, publish_from_hub
 from adapters_store.limits import Limits
+from adapters_store.names import AdapterName
+from adapters_store.store import AdapterStore
 from adapters_store.version_notes import VersionNotes
 from tests.adapters_store.fake_hub import FakeHub, running_hub
 from tests.adapters_store.hand_made import write_adapter
@@ -139,3 +142,14 @@ def test_a_hub_that_is_not_there_is_told_with_the_way_out(hub: FakeHub, target: 
 def test_offline_is_told_as_such(target: Path) -> None:
     with pytest.raises(SourceUnavailable, match="HF_HUB_OFFLINE"):
         HubSource(REPOSITORY).fetch(target, Limits())
+
+
+def test_a_full_disk_is_told_as_such(
+    store: AdapterStore, support: AdapterName, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> str:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(HubSource, "fetch", full)
+    with pytest.raises(StoreFull):
+        publish_from_hub(store, support, HubSource(REPOSITORY))

@@ -1,6 +1,7 @@
 """`/v1/adapters`: a life from upload to deletion, and what is refused on the way."""
 
 import asyncio
+import errno
 import json
 import threading
 from collections.abc import AsyncIterator
@@ -395,3 +396,38 @@ async def test_warnings_of_a_publication_are_told(bench: Bench) -> None:
     assert response.status_code == 201
     (warning,) = response.json()["warnings"]
     assert "another-base" in warning
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("PUT", "/v1/adapters/support?expct=none"),
+        ("GET", "/v1/adapters?offset=1"),
+        ("GET", "/v1/adapters/support?histroy=true"),
+        ("DELETE", "/v1/adapters/support?expect=none"),
+        ("POST", "/v1/adapters/support/promote?expect=none"),
+    ],
+)
+async def test_a_query_parameter_that_a_route_does_not_have_is_refused(
+    bench: Bench, client: httpx.AsyncClient, method: str, path: str
+) -> None:
+    files = parts(bench.adapter_directory()) if method == "PUT" else None
+    response = await client.request(method, path, files=files)
+    error = response.json()["error"]
+    assert (response.status_code, error["code"]) == (400, "unsupported_parameter")
+    assert error["param"] == path.partition("?")[2].partition("=")[0]
+    assert bench.store.list() == []
+
+
+@pytest.mark.parametrize("place", ["mkdtemp", "write"])
+async def test_a_disk_that_is_full_before_the_upload_is_507(
+    bench: Bench, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    target = "tempfile.mkdtemp" if place == "mkdtemp" else "python_multipart.multipart.MultipartParser.write"
+    monkeypatch.setattr(target, full)
+    response = await client.put("/v1/adapters/support", files=parts(bench.adapter_directory()))
+    assert (response.status_code, response.json()["error"]["code"]) == (507, "store_full")
+    assert nothing_is_left(bench.store)

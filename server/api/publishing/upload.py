@@ -13,6 +13,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from adapters_store.adapter_files import ADAPTER_FILES, SOURCE_FILES
+from adapters_store.disk_space import tells_full_disk
 from server.api.request_body import limited_stream
 from server.errors import InvalidRequest
 
@@ -45,15 +46,18 @@ class _PartWriter:
             },
         )
 
+    @tells_full_disk
     def write(self, data: bytes) -> None:
         """Parse and write more of the body.
 
         Raises:
             FormParserError: it is no multipart body.
             InvalidRequest: a part is no file of an adapter.
+            StoreFull: the disk has no space for it.
         """
         self._parser.write(data)
 
+    @tells_full_disk
     def close(self) -> None:
         """Close the file of a part that was cut off."""
         if self._file is not None:
@@ -119,6 +123,7 @@ async def received_adapter(request: Request, folder: Path, limit: int) -> AsyncI
     Raises:
         BodyTooLarge: as soon as more than `limit` bytes have come, or are announced.
         RequestTimeout: the client stopped sending.
+        StoreFull: the disk has no space for it.
         InvalidRequest: the body is no multipart form, is cut off, or holds anything but an adapter's files.
     """
     kind, options = parse_options_header(request.headers.get("content-type"))
@@ -127,7 +132,7 @@ async def received_adapter(request: Request, folder: Path, limit: int) -> AsyncI
         raise InvalidRequest(
             f"send the adapter's files ({', '.join(ADAPTER_FILES)}) as multipart/form-data parts named `files`"
         )
-    directory = Path(await asyncio.to_thread(tempfile.mkdtemp, dir=folder, prefix="upload-"))
+    directory = await asyncio.to_thread(_new_directory, folder)
     try:
         try:
             await _receive(request, directory, boundary, limit)
@@ -136,6 +141,11 @@ async def received_adapter(request: Request, folder: Path, limit: int) -> AsyncI
         yield directory
     finally:
         await asyncio.to_thread(shutil.rmtree, directory, ignore_errors=True)
+
+
+@tells_full_disk
+def _new_directory(folder: Path) -> Path:
+    return Path(tempfile.mkdtemp(dir=folder, prefix="upload-"))
 
 
 async def _receive(request: Request, directory: Path, boundary: bytes, limit: int) -> None:

@@ -8,7 +8,7 @@ import asyncio
 import logging
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from adapters_store import InvalidName, parse_adapter_name
 from adapters_store.adapter_files import SOURCE_FILES
@@ -35,12 +35,13 @@ from server.api.protocol.adapter_requests import (
 )
 from server.api.publishing.hub_publication import fetch_from_hub
 from server.api.publishing.upload import received_adapter
+from server.api.query_parameters import only_declared_parameters
 from server.api.request_body import is_json, read_json
 from server.api.request_id import request_id
 from server.api.routes.documented import takes
 
 logger = logging.getLogger(__name__)
-router = APIRouter(tags=["adapters"])
+router = APIRouter(tags=["adapters"], dependencies=[Depends(only_declared_parameters)])
 
 _UPLOADED = VersionNotes(source="upload")
 _FILES = {"type": "array", "items": {"type": "string", "format": "binary"}}

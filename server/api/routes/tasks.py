@@ -4,7 +4,7 @@ import asyncio
 import logging
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 
 from adapters_store.names import TaskName
 from adapters_store.task_document import TaskDocument
@@ -14,13 +14,13 @@ from server.api.context import RequestContext
 from server.api.json_response import json_response
 from server.api.protocol.task_answers import change_answer, task_answer, task_deletion_answer, tasks_answer
 from server.api.protocol.task_requests import EXAMPLES, TaskRollbackRequest, rule_schema
+from server.api.query_parameters import only_declared_parameters
 from server.api.request_body import read_json
 from server.api.request_id import request_id
 from server.api.routes.documented import takes
-from server.errors import UnsupportedField
 
 logger = logging.getLogger(__name__)
-router = APIRouter(tags=["tasks"])
+router = APIRouter(tags=["tasks"], dependencies=[Depends(only_declared_parameters)])
 
 Expect = Annotated[int | None, Query(ge=0)]
 
@@ -43,7 +43,6 @@ async def set_task(
 
     `expect` is the revision in force (0: there is no such task); 409 when that is not so.
     """
-    _only_parameters(request, "expect", "allow_unpublished")
     task = TaskName(name)
     rule = parse_rule(await read_json(request, context.settings.max_body_bytes))
     if not allow_unpublished:
@@ -61,9 +60,8 @@ async def show_task(name: str, context: RequestContext) -> Response:
 
 
 @router.delete("/v1/tasks/{name}")
-async def delete_task(name: str, request: Request, context: RequestContext, expect: Expect = None) -> Response:
+async def delete_task(name: str, context: RequestContext, expect: Expect = None) -> Response:
     """Remove a task route with its history; its adapters stay."""
-    _only_parameters(request, "expect")
     document = await context.write(context.tasks.delete, TaskName(name), expect=expect)
     _log_change("deleted", document)
     return json_response(task_deletion_answer(document))
@@ -81,15 +79,6 @@ async def rollback_task(name: str, request: Request, context: RequestContext) ->
     _log_change("rolled back", document)
     warnings = await asyncio.to_thread(missing_references, document.rule, context.store)
     return json_response(change_answer(document, warnings))
-
-
-def _only_parameters(request: Request, *known: str) -> None:
-    """Raises UnsupportedField: a misspelt `expect` must not overwrite another's change."""
-    for name in request.query_params:
-        if name not in known:
-            raise UnsupportedField(
-                f"{name[:64]} is not a query parameter of this route, which has {' and '.join(known)}", param=name[:64]
-            )
 
 
 def _log_change(change: str, document: TaskDocument) -> None:
