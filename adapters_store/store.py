@@ -53,6 +53,11 @@ from adapters_store.version_notes import VersionNotes
 from adapters_store.version_record import add_name_to_record, record_of, write_version_record
 
 
+def is_store(root: Path) -> bool:
+    """Whether a directory is a store already; opening one that is none makes it one."""
+    return all((root / folder).is_dir() for folder in ("names", "versions"))
+
+
 class AdapterStore:
     """A directory of adapters that several processes may read and write at once.
 

@@ -160,8 +160,7 @@ class TaskDirectory:
             UnknownTask: there is no such task or revision.
             TaskConflict, CorruptTask, StoreBusy, StoreFull: as for `set`.
         """
-        with self._lock(name):
-            before = self.get(name)
+        with self._changing(name) as before:
             _check_expected(name, before, expect)
             after = before.rolled_back(_now(), to)
             self._write(after)
@@ -175,13 +174,19 @@ class TaskDirectory:
             UnknownTask: there is no such task.
             TaskConflict, CorruptTask, StoreBusy, StoreFull: as for `set`.
         """
-        with self._lock(name):
-            document = self.get(name)
+        with self._changing(name) as document:
             _check_expected(name, document, expect)
             with suppress(FileNotFoundError):
                 self._files.remove_file(self._path / _file_name(name))
             self._files.sync_directory(self._path)
         return document
+
+    @contextmanager
+    def _changing(self, name: TaskName) -> Iterator[TaskDocument]:
+        """A task with other writers kept out. One that is not there gets no lock file."""
+        self.get(name)
+        with self._lock(name):
+            yield self.get(name)
 
     @contextmanager
     def _lock(self, name: TaskName) -> Iterator[None]:

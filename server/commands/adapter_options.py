@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from adapters_store import AdapterStore
+from adapters_store.store import is_store
 from server.commands.adapter_arguments import server_url
 from server.commands.catalogs import Catalog, LocalCatalog
 from server.commands.failure import CommandFailed
@@ -68,6 +69,11 @@ def local_store(store: Path, *, create: bool = False) -> AdapterStore:
     if not create and not store.is_dir():
         raise CommandFailed(f"there is no store at {store}: name one with --store, or a server with --url")
     try:
+        if not create and not is_store(store) and any(store.iterdir()):
+            raise CommandFailed(
+                f"{store} is a directory, and no store: it has no `names` and `versions`; name one with --store, or a "
+                "server with --url"
+            )
         return AdapterStore(store)
     except OSError as error:
         raise CommandFailed(f"cannot open the store {store}: {error.strerror or error}") from error

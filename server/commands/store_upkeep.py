@@ -83,12 +83,13 @@ def gc(
     rules = CollectionRules(grace=_duration(grace), depth=keep)
     done = collect(local_store(store), rules, dry=not apply)
     answer = _collection_answer(done)
-    if done.versions or as_json:
+    if done.versions or done.removed or as_json:
         output.table(answer, lambda _narrow: _collection_table(answer))
     if not as_json:
         said = "removed" if apply else "would be removed; --apply does it"
         output.result(
-            answer, f"{len(done.removed)} versions, {done.bytes:,} bytes {said}; {done.leased} kept by a lease"
+            answer,
+            f"{len(done.removed)} versions, {done.bytes:,} bytes {said}; {done.leased} kept by a lease or a task",
         )
 
 
@@ -143,6 +144,10 @@ def _collection_table(answer: dict[str, Any]) -> Table:
     table.add_column("digest", overflow="fold")
     for version in answer["versions"]:
         table.add_row(version["id"], version["digest"])
+    of_names = {version["digest"] for version in answer["versions"]}
+    for digest in answer["removed"]:
+        if digest not in of_names:
+            table.add_row("(none has it)", digest)
     return table
 
 

@@ -1,6 +1,7 @@
 """A real process that changes a store and is killed with -9 at a random time, over and over on the same store."""
 
 import random
+import signal
 import subprocess
 import sys
 import time
@@ -27,6 +28,7 @@ def live_and_die(store: Path, sources: Path, first: int, seconds: float) -> int:
         time.sleep(seconds)
         process.kill()
         said = process.stdout.read().splitlines()
+    assert process.returncode == -signal.SIGKILL, "the writer ended by itself"
     return int(said[-1]) + 1 if said else first
 
 
@@ -41,11 +43,12 @@ def kill_writers(tmp_path: Path, kills: int) -> int:
     root, reference = tmp_path / "store", AdapterStore(tmp_path / "reference")
     for store in (AdapterStore(root), reference):
         store.describe_base(BASE)
-    chance, next_change = random.Random(0), 0
+    chance, next_change, told_of = random.Random(0), 0, 0
     for _ in range(kills):
         told = live_and_die(root, sources, next_change, chance.uniform(0, LONGEST_LIFE))
         for number in range(next_change, told):
             killed_writer.change(reference, sources, number)
+        told_of += told - next_change
         next_change = told
         survivor = AdapterStore(root)
         assert [finding for finding in verify(survivor).findings if finding.is_fault] == []
@@ -59,6 +62,7 @@ def kill_writers(tmp_path: Path, kills: int) -> int:
             killed_writer.change(survivor, sources, next_change)
             assert view(survivor) == after
         next_change += 1
+    assert told_of >= kills, "the writers got hardly anything done, so this says little"
     return next_change
 
 

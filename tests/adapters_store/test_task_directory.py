@@ -61,6 +61,13 @@ def test_reading_creates_nothing(tasks: TaskDirectory, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_task_that_is_not_there_leaves_no_lock(tasks: TaskDirectory, tmp_path: Path) -> None:
+    for change in (tasks.rollback, tasks.delete):
+        with pytest.raises(UnknownTask):
+            change(SUMMARISE)
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_an_unknown_task_suggests_what_was_meant(tasks: TaskDirectory) -> None:
     tasks.set(SUMMARISE, rule("a"))
     with pytest.raises(UnknownTask, match="did you mean 'summarise'"):

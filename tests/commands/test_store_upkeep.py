@@ -1,5 +1,6 @@
 """`switchyard adapters verify` and `gc`, and the examples in the help of every command."""
 
+import errno
 import re
 from collections.abc import Callable
 
@@ -87,6 +88,35 @@ def test_upkeep_makes_no_store(bench: Bench, run: Run, command: str) -> None:
     assert finished.status == 1
     assert "there is no store at" in finished.stderr
     assert not (bench.scratch / "nowhere").exists()
+
+
+@pytest.mark.parametrize("command", ["verify", "gc", "list"])
+def test_a_directory_that_is_no_store_is_left_alone(bench: Bench, run: Run, command: str) -> None:
+    other = bench.scratch / "documents"
+    other.mkdir()
+    (other / "thesis.txt").write_text("x")
+    finished = run("adapters", command, "--store", other)
+    assert finished.status == 1
+    assert "is a directory, and no store" in finished.stderr
+    assert [path.name for path in other.iterdir()] == ["thesis.txt"]
+
+
+def test_what_no_name_has_is_shown_before_it_is_removed(bench: Bench, store: list[str], run: Run) -> None:
+    (old, new) = bench.store.get(parse_adapter_name("support")).versions
+    bench.store.delete(parse_adapter_name("support"))
+    said = run("adapters", "gc", "--grace", "0s", *store)
+    assert old.digest in said.stdout
+    assert new.digest in said.stdout
+    assert "0 kept by a lease or a task" in said.stdout
+
+
+def test_a_disk_that_refuses_is_one_line(store: list[str], run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "names/x.json")
+
+    monkeypatch.setattr("server.commands.store_upkeep.collect", refuse)
+    finished = run("adapters", "gc", *store)
+    assert (finished.status, finished.stderr) == (1, "error: Permission denied: names/x.json\n")
 
 
 @pytest.mark.parametrize("command", COMMANDS)
