@@ -6,7 +6,7 @@ on writing, so each finding is looked at once more, under the lock of whoever ma
 
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,7 @@ from adapters_store.name_document import NameDocument, StoredVersion
 from adapters_store.names import parse_adapter_name
 from adapters_store.store import AdapterStore
 from adapters_store.task_directory import TaskDirectory
-from adapters_store.verification import Finding, FindingKind
+from adapters_store.verification import Finding, FindingKind, names_by_version
 from adapters_store.version_directory import ABANDONED_SECONDS, HEXADECIMAL, is_intact
 from adapters_store.version_record import VersionRecord, read_version_record, write_version_record
 
@@ -50,7 +50,16 @@ def repair(store: AdapterStore, findings: tuple[Finding, ...]) -> tuple[Repair, 
         StoreBusy: another process holds a lock for too long; what was mended before stays so.
         StoreFull, OSError: the disk refused; likewise.
     """
-    return tuple(Repair(finding, _mend(store, finding)) for finding in findings)
+    repairs, named = [], None
+    for finding in findings:
+        if finding.kind == "record":
+            # All records of an old store may be incomplete, so the documents are not read for each of them.
+            named = names_by_version(store) if named is None else named
+            action = _rewrite_record(store, finding.path, named.get(f"sha256:{finding.path.parent.name}", set()))
+        else:
+            action = _mend(store, finding)
+        repairs.append(Repair(finding, action))
+    return tuple(repairs)
 
 
 def _mend(store: AdapterStore, finding: Finding) -> str | None:
@@ -153,26 +162,35 @@ def _sweep_lease(store: AdapterStore, path: Path) -> str:
         return _sweep(store, path)
 
 
-def _having(store: AdapterStore, digest: str) -> dict[str, StoredVersion]:
-    """The names that have a version, with what they know of it."""
-    known = ((document.name, document.version(digest)) for document in store.names.read_all())
+def _having(store: AdapterStore, digest: str, names: Iterable[str] | None = None) -> dict[str, StoredVersion]:
+    """Those of `names`, or of all, that have a version, with what they know of it."""
+    documents = store.names.read_all(None if names is None else map(parse_adapter_name, sorted(names)))
+    known = ((document.name, document.version(digest)) for document in documents)
     return {name: version for name, version in known if version is not None and version.collected is None}
 
 
-def _rewrite_record(store: AdapterStore, path: Path) -> str | None:
-    """Write a `version.json` anew from the names that have the version, and those that it tells of itself."""
+def _rewrite_record(store: AdapterStore, path: Path, names: set[str]) -> str | None:
+    """Write a `version.json` anew from those of `names` that have the version, and the names that it tells of itself.
+
+    A publisher who came after `names` were read has told the record of its own.
+    """
     digest, directory = f"sha256:{path.parent.name}", store.root / path.parent
     with store.versions.lock(path.parts[1]):
         if not directory.is_dir():
             return _GONE
-        having = _having(store, digest)
+        having = _having(store, digest, names)
         if not having:
             return None
-        names = list(having)
+        recorded: tuple[str, ...] = ()
         with suppress(ValueError):
-            names = [*names, *(name for name in read_version_record(directory).names if name not in having)]
+            recorded = read_version_record(directory).names
         version = min(having.values(), key=lambda version: version.created)
-        record = VersionRecord(digest=digest, created=version.created, metadata=version.metadata, names=tuple(names))
+        record = VersionRecord(
+            digest=digest,
+            created=version.created,
+            metadata=version.metadata,
+            names=(*having, *(name for name in recorded if name not in having)),
+        )
         write_version_record(directory, record, store.files)
     return "written anew"
 
@@ -242,5 +260,4 @@ _MENDINGS: Final[Mapping[tuple[FindingKind, str], Callable[[AdapterStore, Path],
 _BY_KIND: Final[Mapping[FindingKind, Callable[[AdapterStore, Path], str | None]]] = {
     "foreign": _quarantine,
     "left-over": _sweep,
-    "record": _rewrite_record,
 }

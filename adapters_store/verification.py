@@ -79,7 +79,7 @@ def verify(store: AdapterStore, *, progress: Progress | None = None) -> Verifica
     """
     digests = [digest for shard in store.versions.shards() for digest in store.versions.digests(shard)]
     findings = [*_root(store), *_base(store), *_names(store), *_tasks(store), *_leases(store), *_tree(store)]
-    size, named = 0, _named(store)
+    size, named = 0, names_by_version(store)
     for done, digest in enumerate(digests):
         size += _bytes_of(store.versions.path_of(digest))
         findings += _version(store, digest, named.get(digest, set()))
@@ -172,8 +172,8 @@ def _tree(store: AdapterStore) -> Iterator[Finding]:
             yield Finding("left-over", path.relative_to(store.root), "a version in preparation, given up")
 
 
-def _named(store: AdapterStore) -> dict[str, set[str]]:
-    """Per version the names that have it."""
+def names_by_version(store: AdapterStore) -> dict[str, set[str]]:
+    """Per digest the names that have the version now, where their documents are whole."""
     named: dict[str, set[str]] = {}
     for document in store.names.read_all():
         for version in document.versions:

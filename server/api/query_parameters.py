@@ -7,7 +7,7 @@ from server.errors import UnsupportedField
 
 
 def only_declared_parameters(request: Request) -> None:
-    """Depended on by routes that change something.
+    """A dependency of all routes of a router.
 
     Raises:
         UnsupportedField: the route has no such parameter. A misspelt `expect` must not overwrite another's change.

@@ -114,7 +114,7 @@ def test_a_torn_document_is_rebuilt_without_guessing_its_aliases(
 
 
 def change_record(store: AdapterStore, digest: str, **fields: Any) -> None:
-    """Change what a version's record says; None takes a field away, as in one of an older release."""
+    """Change what a version's record says; None takes a field away, as in one of an older store."""
     record = store.versions.path_of(digest) / "version.json"
     changed = {**msgspec.json.decode(record.read_bytes()), **fields}
     record.write_bytes(
@@ -165,7 +165,7 @@ def test_a_publisher_killed_after_it_gave_the_name_has_told_the_record(
 def test_versions_that_only_a_lost_document_may_have_named_have_the_whole_grace(
     store: AdapterStore, digest: str
 ) -> None:
-    """Records of older releases tell of no name."""
+    """Records of older stores tell of no name."""
     change_record(store, digest, names=None)
     long_ago(store.versions.path_of(digest))
     document_of(store).write_bytes(b"{torn")
