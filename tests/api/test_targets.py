@@ -82,17 +82,35 @@ async def test_the_first_that_can_be_applied_answers(bench: Bench, asked: list[A
     assert read("switchyard_adapter_refusals_total", reason="load_failed") == 0
 
 
-@pytest.mark.parametrize("fallback", ["base", "error"])
-async def test_only_the_last_has_the_clients_own_policy(bench: Bench, asked: list[Any], fallback: str) -> None:
+async def test_only_the_last_has_the_clients_own_policy_and_a_base_at_the_end_says_why_it_answers(
+    bench: Bench, asked: list[Any]
+) -> None:
     bench.publish("first", seed=1)
     bench.publish("second", seed=2)
     engine = bench.engine(unable(bench, "first", "second"))
     async with serving(bench, engine) as client:
-        response = await client.post("/v1/chat/completions", json=CHAT | {"fallback": fallback})
+        response = await client.post("/v1/chat/completions", json=CHAT | {"fallback": "base"})
+        read = await scrape(client)
     assert asked
-    assert [request.fallback for request in engine.submitted] == ["error", "error", fallback]
-    assert response.json()["switchyard"]["adapter"] == "base"
-    assert [passed["adapter"] for passed in response.json()["switchyard"]["passed"]] == ["first", "second"]
+    assert [request.fallback for request in engine.submitted] == ["error", "error", "base"]
+    told = response.json()["switchyard"]
+    assert (told["adapter"], [passed["adapter"] for passed in told["passed"]]) == ("base", ["first", "second"])
+    assert told["fallback"] == {"reason": "load_failed", "detail": "its files are damaged"}
+    assert response.headers["x-adapter-fallback"] == "load_failed"
+    assert read("switchyard_adapter_fallbacks_total", reason="load_failed") == 1
+
+
+async def test_a_client_that_takes_no_fallback_does_not_get_the_base_at_the_end(bench: Bench, asked: list[Any]) -> None:
+    bench.publish("first", seed=1)
+    bench.publish("second", seed=2)
+    engine = bench.engine(unable(bench, "first", "second"))
+    async with serving(bench, engine) as client:
+        response = await client.post("/v1/chat/completions", json=CHAT | {"fallback": "error"})
+        read = await scrape(client)
+    assert asked
+    assert [request.adapter is None for request in engine.submitted] == [False, False]
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "adapter_unavailable")
+    assert read("switchyard_adapter_refusals_total", reason="load_failed") == 1
 
 
 async def test_another_failure_is_no_reason_to_try_the_next(bench: Bench, asked: list[Any]) -> None:

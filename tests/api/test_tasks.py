@@ -8,12 +8,14 @@ import pytest
 from adapters_store.names import TaskName
 from adapters_store.task_directory import TaskDirectory
 from tests.api.harness import Bench, serving
+from tests.api.metrics.test_registry import scrape
 from tests.api.scripted_engine import saying
 
 pytestmark = pytest.mark.anyio
 
 CANARY = {"arms": [{"adapter": "a", "weight": 90.0}, {"adapter": "b", "weight": 10.0}]}
-ONLY_A = {"arms": [{"adapter": "a"}]}
+ONLY_A: dict[str, Any] = {"arms": [{"adapter": "a"}]}
+CHAT: dict[str, Any] = {"model": "task:t", "messages": [{"role": "user", "content": "hello"}]}
 
 
 @pytest.fixture
@@ -146,6 +148,47 @@ async def test_a_rollback_to_an_adapter_that_is_gone_warns(published: Bench) -> 
         back = (await client.post("/v1/tasks/t/rollback", json={})).json()
         assert back["rule"] == ONLY_A
         assert [warning.partition(": ")[0] for warning in back["warnings"]] == ["arms[0].adapter"]
+
+
+async def test_the_base_in_the_place_of_an_adapter_that_is_gone_says_so(published: Bench) -> None:
+    engine = published.engine(saying(published.ids("fine")))
+    async with serving(published, engine) as client:
+        await client.put("/v1/tasks/t", json=ONLY_A | {"fallback": ["base"]})
+        await client.delete("/v1/adapters/a")
+        answer = await client.post("/v1/chat/completions", json=CHAT)
+        refused = await client.post("/v1/chat/completions", json=CHAT | {"fallback": "error"})
+        read = await scrape(client)
+    told = answer.json()["switchyard"]
+    assert (told["adapter"], told["fallback"]["reason"]) == ("base", "unresolved")
+    assert "there is no adapter 'a'" in told["fallback"]["detail"]
+    assert answer.headers["x-adapter-fallback"] == "unresolved"
+    assert error(refused) == (503, "adapter_unavailable", None)
+    assert "there is no adapter 'a'" in refused.json()["error"]["message"]
+    assert len(engine.submitted) == 1
+    assert read("switchyard_adapter_fallbacks_total", reason="unresolved") == 1
+    assert read("switchyard_adapter_refusals_total", reason="unresolved") == 1
+
+
+async def test_a_base_that_the_rule_wants_and_another_adapter_are_no_fallback(published: Bench) -> None:
+    async with serving(published, published.engine(saying(published.ids("fine")))) as client:
+        await client.put("/v1/tasks/t", json={"arms": [{"adapter": "base"}]})
+        wanted = await client.post("/v1/chat/completions", json=CHAT | {"fallback": "error"})
+        await client.put("/v1/tasks/t", json=ONLY_A | {"fallback": ["b", "base"]})
+        await client.delete("/v1/adapters/a")
+        other = await client.post("/v1/chat/completions", json=CHAT | {"fallback": "error"})
+    assert [answer.json()["switchyard"]["adapter"] for answer in (wanted, other)] == ["base", "b"]
+    assert [answer.json()["switchyard"]["fallback"] for answer in (wanted, other)] == [None, None]
+
+
+async def test_a_tier_that_is_gone_is_not_told_as_the_one_that_answers(published: Bench) -> None:
+    async with serving(published, published.engine(saying(published.ids("fine")))) as client:
+        tiers = {"arms": [{"tiers": [{"adapter": "a@latest"}, {"adapter": "b"}]}], "fallback": ["base"]}
+        await client.put("/v1/tasks/t", json=tiers)
+        await client.delete("/v1/adapters/a")
+        await client.delete("/v1/adapters/b")
+        told = (await client.post("/v1/chat/completions", json=CHAT)).json()["switchyard"]
+    assert (told["adapter"], told["tier"]) == ("base", None)
+    assert told["rule"] == "revision 1, arm a@latest,b, without a@latest, b"
 
 
 async def test_a_damaged_task_is_told_and_hides_no_other(published: Bench) -> None:

@@ -17,7 +17,6 @@ from server.engine.messages import (
     LoadReport,
     LookupReport,
     ResidentAdapter,
-    Started,
     StepReport,
 )
 from tests.api.scripted_engine import ScriptedEngine, model_info, saying
@@ -53,7 +52,7 @@ def metric_families() -> list[Metric]:
     metrics.requests.http_responses.labels("GET", "/health", 200).inc()
     metrics.requests.refused.labels("queue_full").inc()
     record = metrics.requests.begin("support", 5, "tiny")
-    record.started(Started(request_id="r"))
+    record.started(None)
     record.first_token()
     record.end("stop", 2)
     metrics.tasks.routed("summarise", "support", 0)

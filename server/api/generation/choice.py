@@ -7,7 +7,7 @@ from server.api.generation.admission import Place
 from server.api.generation.attempt import Attempt
 from server.api.generation.failures import raise_failure
 from server.api.generation.large_answers import apart, scored_entries
-from server.api.generation.origin import origin_of
+from server.api.generation.origin import fallback_cause, origin_of
 from server.api.generation.pieces import ChoiceEvent, Ending, Opening, Piece
 from server.api.generation.shared_prompt import SharedPrompt
 from server.api.metrics.request_metrics import RequestRecord
@@ -155,13 +155,14 @@ class Choice:
         """Wait until the adapter's fate is known, of one target after the other."""
         async for event in self._received():
             if isinstance(event, Started):
-                self._record.started(event)
+                origin = origin_of(self._routing, self.attempt.target, event, self._passed)
+                self._record.started(fallback_cause(origin))
                 self.opening = Opening(
                     index=self.index,
                     prompt=self._prompt,
                     prompt_ids=self.attempt.command.prompt,
                     cached_tokens=event.cached_tokens,
-                    origin=origin_of(self._routing, self.attempt.target, event, self._passed),
+                    origin=origin,
                 )
                 return self.opening
             if isinstance(event, Failed) and event.code == "adapter_unavailable":

@@ -19,10 +19,11 @@ from server.api.generation.submission import entered, submit
 from server.api.protocol.generation_request import GenerationRequest
 from server.api.request_body import read_json
 from server.api.request_id import request_id
+from server.api.routing.fallback_causes import UNRESOLVED
 from server.api.routing.router import Routing
 from server.api.text.tokenization import Tokenization
 from server.engine.messages import ModelInfo
-from server.errors import SwitchyardError
+from server.errors import AdapterUnavailable, SwitchyardError
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ class GenerationEndpoint(Generic[RequestT]):
             asked = self.request_type.parse(body).on_base(model.name)
             name = quoted(asked.routed_name)
             routing = await model.router.route(asked.routed_name, asked.labels(body), field=asked.routed_field)
+            if asked.fallback == "error":
+                routing = _without_stand_in(routing, context)
             with entered(model.admission, asked.choice_count) as places:
                 order = await self._order(asked, routing, context, model)
                 answer = self.answer_format(asked, model.info)
@@ -89,3 +92,16 @@ class GenerationEndpoint(Generic[RequestT]):
             reader=constraining.reader,
             plan=plan,
         )
+
+
+def _without_stand_in(routing: Routing, context: Context) -> Routing:
+    """The targets of a request that takes no answer of the base for an adapter's.
+
+    Raises:
+        AdapterUnavailable: no adapter is there; counted here, since the engine never hears of it.
+    """
+    try:
+        return routing.without_stand_in()
+    except AdapterUnavailable:
+        context.metrics.requests.refusals.labels(UNRESOLVED).inc()
+        raise

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from adapters_store.names import BASE_NAME
 from server.api.generation.pieces import Origin
+from server.api.routing.fallback_causes import UNRESOLVED, FallbackCause
 from server.api.routing.model_names import Target
 from server.api.routing.router import Routing
 from server.engine.messages import Failed, Started
@@ -14,12 +15,18 @@ def origin_of(
 ) -> Origin:
     """What runs, and why it is not what was asked for.
 
-    `passed` are the targets before it that could not be applied. `task`, `rule`, `arm`, `tier` and `passed` stand
-    in the object only where there is something to say; `tier` is None where the chosen one was passed over.
+    The base answers for an adapter where the engine says so, or where a task came to it because an adapter before it
+    was missing or could not be applied; then the first of those is the reason. `passed` are the targets before it that
+    could not be applied. `task`, `rule`, `arm`, `tier` and `passed` stand in the object only where there is something
+    to say; `tier` is None where the chosen one was passed over, or there was none to choose.
     """
     fallback = None
     if started.fallback is not None:
         fallback = {"reason": started.fallback, "detail": started.detail}
+    elif started.digest is None and routing.missing:
+        fallback = {"reason": UNRESOLVED, "detail": routing.missing[0].detail}
+    elif started.digest is None and passed:
+        fallback = {"reason": passed[0][1].reason, "detail": passed[0][1].message}
     origin: Origin = {
         "adapter": BASE_NAME if started.digest is None else target.name,
         "digest": started.digest,
@@ -38,6 +45,12 @@ def origin_of(
             for before, failed in passed
         ]
     return origin
+
+
+def fallback_cause(origin: Origin) -> FallbackCause | None:
+    """Why the base answers in the place of an adapter; None where it does not."""
+    fallback = origin["fallback"]
+    return None if fallback is None else fallback["reason"]
 
 
 def origin_headers(origin: Origin) -> list[tuple[bytes, bytes]]:

@@ -6,7 +6,7 @@ from time import monotonic
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
 from server.api.metrics.adapter_labels import AdapterLabels
-from server.engine.messages import FALLBACK_REASONS, FallbackReason, Started
+from server.api.routing.fallback_causes import FALLBACK_CAUSES, FallbackCause
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0)
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.5, 1.0, 2.0)
@@ -90,7 +90,7 @@ class RequestMetrics:
             buckets=SECONDS,
             registry=registry,
         )
-        for reason in FALLBACK_REASONS:
+        for reason in FALLBACK_CAUSES:
             self.fallbacks.labels(reason)
             self.refusals.labels(reason)
 
@@ -110,14 +110,14 @@ class RequestRecord:
         self._begun = metrics.clock()
         self._first: float | None = None
 
-    def started(self, event: Started) -> None:
-        """The adapter's fate is known and the prompt runs."""
+    def started(self, fallback: FallbackCause | None) -> None:
+        """The adapter's fate is known and the prompt runs: on the base for the reason `fallback`, where it has one."""
         self._metrics.queue_seconds.observe(self._metrics.clock() - self._begun)
         self._metrics.prompt_tokens.labels(self._label).inc(self._prompt_tokens)
-        if event.fallback is not None:
-            self._metrics.fallbacks.labels(event.fallback).inc()
+        if fallback is not None:
+            self._metrics.fallbacks.labels(fallback).inc()
 
-    def refused(self, reason: FallbackReason) -> None:
+    def refused(self, reason: FallbackCause) -> None:
         """The adapter could not be applied and the request allowed no fallback."""
         self._metrics.refusals.labels(reason).inc()
 

@@ -7,9 +7,6 @@ from prometheus_client import CollectorRegistry, Counter, Histogram
 from server.api.metrics.adapter_labels import OTHER, AdapterLabels
 from server.api.metrics.request_metrics import SECONDS
 
-UNRESOLVED = "unresolved"
-"""Why an adapter was passed over that the store does not have."""
-
 ShadowOutcome = Literal["stop", "length", "failed", "dropped"]
 SHADOW_OUTCOMES: tuple[ShadowOutcome, ...] = ("stop", "length", "failed", "dropped")
 
@@ -22,7 +19,7 @@ class TaskMetrics:
         self._pairs = AdapterLabels(limit)
         self._requests = Counter(
             "switchyard_task_requests",
-            "Requests of a task, by the arm that was chosen and its tier (0 is the preferred one).",
+            "Requests of a task, by the arm that was chosen and its tier (0: the preferred; none: all are missing).",
             ["task", "arm", "tier"],
             registry=registry,
         )
@@ -64,9 +61,9 @@ class TaskMetrics:
             registry=registry,
         )
 
-    def routed(self, task: str, arm: str, tier: int) -> None:
-        """A request of a task goes to a tier of an arm."""
-        self._requests.labels(*self._labels(task, arm), tier).inc()
+    def routed(self, task: str, arm: str, tier: int | None) -> None:
+        """A request of a task goes to a tier of an arm; None: the store has none of them."""
+        self._requests.labels(*self._labels(task, arm), "none" if tier is None else tier).inc()
 
     def passed_over(self, task: str, reason: str) -> None:
         """An adapter of a task could not answer, and the next one is tried."""

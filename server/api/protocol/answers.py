@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
+from server.api.routing.fallback_causes import FallbackCause
 from server.engine.messages import FallbackReason
 
 FinishReason = Literal["stop", "length"]
@@ -28,7 +29,7 @@ class Usage(BaseModel):
 class Fallback(BaseModel):
     """Why the base answered in the place of an adapter."""
 
-    reason: FallbackReason
+    reason: FallbackCause
     detail: str | None
 
 

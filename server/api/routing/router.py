@@ -1,6 +1,7 @@
 """Where a request goes: what its `model` and `task` fields mean at this moment."""
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,36 +12,46 @@ from adapters_store.names import TASK_PREFIX, AdapterRef, TaskName
 from adapters_store.task_directory import TaskDirectory
 from adapters_store.task_document import TaskDocument
 from adapters_store.task_rule import Arm
-from server.api.metrics.task_metrics import UNRESOLVED, TaskMetrics
+from server.api.metrics.task_metrics import TaskMetrics
 from server.api.routing.adapter_demand import AdapterDemand
+from server.api.routing.fallback_causes import UNRESOLVED
 from server.api.routing.model_names import ModelNames, Target
 from server.api.routing.rank_tiers import TierCandidate
 from server.api.routing.task_traffic import TaskTraffic
+from server.errors import AdapterUnavailable
 
 Found = Target | StoreError
 """What an adapter's name means now, or why it means nothing."""
 
 
 @dataclass(frozen=True)
+class Missing:
+    """An adapter that a rule names as `ref` and that the store does not have; `detail` says why."""
+
+    ref: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class TaskChoice:
     """How a task route chose: by which revision of its rule, which arm, and which of the arm's tiers (from 0).
 
-    `missing` are the adapters that come before the first target and that the store does not have; `shadows` says
-    as what the rule names the shadows of the routing.
+    `tier` is None where no tier of the arm is the first target. `missing` are the adapters that come before the first
+    target and that the store does not have; `shadows` says as what the rule names the shadows of the routing.
     """
 
     revision: int
     arm: Arm
-    tier: int = 0
-    missing: tuple[str, ...] = ()
+    tier: int | None = 0
+    missing: tuple[Missing, ...] = ()
     shadows: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         text = f"revision {self.revision}, arm {self.arm}"
-        if self.arm.tiers:
+        if self.arm.tiers and self.tier is not None:
             text += f", tier {self.tier} ({self.arm.refs[self.tier]})"
         if self.missing:
-            text += f", without {', '.join(self.missing)}"
+            text += f", without {', '.join(missing.ref for missing in self.missing)}"
         return text
 
 
@@ -58,6 +69,29 @@ class Routing:
     task: str | None = None
     rule: str | None = None
     choice: TaskChoice | None = None
+
+    @property
+    def missing(self) -> tuple[Missing, ...]:
+        """What the store lacks of the adapters before the first target."""
+        return () if self.choice is None else self.choice.missing
+
+    def without_stand_in(self) -> "Routing":
+        """The same without the base, unless it is what the rule or the client wants in the first place.
+
+        Raises:
+            AdapterUnavailable: nothing else is left.
+        """
+        first = self.targets[0]
+        if first.digest is None and not self.missing:
+            return self
+        targets = tuple(target for target in self.targets if target.digest is not None)
+        if not targets:
+            why = "; ".join(missing.detail for missing in self.missing)
+            raise AdapterUnavailable(f"task {self.task!r} has only the base to answer: {why} ({UNRESOLVED})")
+        if self.choice is None or targets[0] == first:
+            return dataclasses.replace(self, targets=targets)
+        choice = dataclasses.replace(self.choice, tier=None)
+        return dataclasses.replace(self, targets=targets, choice=choice, rule=str(choice))
 
 
 class Router:
@@ -128,7 +162,7 @@ class Router:
         refs = (*arm.refs, *rule.fallback)
         found = await asyncio.to_thread(self._resolve, {*refs, *sampled})
         tier = self._choose_tier(traffic, document, arm, found)
-        targets = _targets([found[ref] for ref in (*_from_tier(arm.refs, tier), *rule.fallback)])
+        targets = _targets([found[ref] for ref in (*_from_tier(arm.refs, tier or 0), *rule.fallback)])
         if not targets:
             raise _nothing_there(document, arm, found)
         missing = _missing_before(targets[0], refs, found)
@@ -150,11 +184,13 @@ class Router:
                 found[ref] = error
         return found
 
-    def _choose_tier(self, traffic: TaskTraffic, document: TaskDocument, arm: Arm, found: Mapping[str, Found]) -> int:
-        """The tier of the arm that answers, among those that the store has."""
+    def _choose_tier(
+        self, traffic: TaskTraffic, document: TaskDocument, arm: Arm, found: Mapping[str, Found]
+    ) -> int | None:
+        """The tier of the arm that answers, among those that the store has; None where it has none of them."""
         tiers = [(place, target) for place, ref in enumerate(arm.refs) if isinstance(target := found[ref], Target)]
         if len(tiers) < 2:
-            return tiers[0][0] if tiers else len(arm.refs) - 1
+            return tiers[0][0] if tiers else None
         candidates = [TierCandidate(target.name, target.digest, self._demand.size_of(target)) for _, target in tiers]
         demand = self._demand.now(self._budget_bytes)
         chosen, step = traffic.choose_tier(arm, candidates, demand, document.rule.pressure, self._clock())
@@ -189,13 +225,14 @@ def _targets(found: Sequence[Found]) -> tuple[Target, ...]:
     return tuple(by_digest.values())
 
 
-def _missing_before(first: Target, refs: Sequence[str], found: Mapping[str, Found]) -> tuple[str, ...]:
+def _missing_before(first: Target, refs: Sequence[str], found: Mapping[str, Found]) -> tuple[Missing, ...]:
     missing = []
     for ref in refs:
-        if found[ref] == first:
+        target = found[ref]
+        if target == first:
             break
-        if not isinstance(found[ref], Target):
-            missing.append(ref)
+        if isinstance(target, StoreError):
+            missing.append(Missing(ref, target.message))
     return tuple(missing)
 
 
