@@ -89,7 +89,9 @@ class TaskDirectory:
         if document is None:
             known = [other.name for other in self.list()]
             close = " or ".join(repr(match) for match in difflib.get_close_matches(name.name, known, n=2))
-            advice = f"did you mean {close}?" if close else "GET /v1/tasks lists those there are"
+            advice = (
+                f"did you mean {close}?" if close else "`switchyard tasks list` or GET /v1/tasks has those there are"
+            )
             raise UnknownTask(f"there is no task {name.name!r}; {advice}")
         return document
 

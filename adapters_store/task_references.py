@@ -13,7 +13,8 @@ def check_references(rule: TaskRule, store: AdapterStore) -> None:
     """Raises InvalidTask where the store lacks an adapter, alias or version; `param` is the path of the field."""
     for path, problem in _missing(rule, store):
         raise InvalidTask(
-            f"{path}: {problem}; publish it, or set the task with allow_unpublished to have it skipped until then",
+            f"{path}: {problem}; publish it, or allow what is not there yet (`--allow-unpublished`, "
+            "`?allow_unpublished=true`): it is skipped until then",
             param=path,
         )
 

@@ -34,6 +34,7 @@ _LORAX_TYPES = {
     "engine_unavailable": "generation",
     "internal_error": "generation",
     "model_not_found": "not_found",
+    "task_not_found": "not_found",
     "queue_full": "overloaded",
 }
 # Seconds a client is told to wait for an engine that starts or restarts.

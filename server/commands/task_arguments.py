@@ -40,7 +40,9 @@ class RuleFlags:
             InvalidTask: the rule that they make may not be set.
         """
         if (self.adapter is None) == (not self.tiers):
-            raise CommandFailed("give --adapter, or --tier once for each tier, or a rule with --file; see --help")
+            raise CommandFailed(
+                "give --adapter, or --tier once for each tier, or a rule with --file, and not two of them; see --help"
+            )
         canaries = [_shared("--canary", text) for text in self.canaries]
         rest = _ALL - sum((percent for _, percent in canaries), Decimal(0))
         if rest < 0:

@@ -49,7 +49,7 @@ def set_task(
     context: typer.Context,
     name: Name,
     adapter: Annotated[
-        str | None, typer.Option(metavar="NAME", help="The adapter that answers, as NAME[@ALIAS].")
+        list[str] | None, typer.Option(metavar="NAME", help="The adapter that answers, as NAME[@ALIAS].")
     ] = None,
     tier: Annotated[
         list[str] | None,
@@ -88,8 +88,11 @@ def set_task(
     api_key: Key = None,
     as_json: Json = False,
 ) -> None:
+    if len(adapter or ()) > 1:
+        raise CommandFailed("--adapter is given more than once: name one, and others as --canary, --tier or --fallback")
+    only = adapter[0] if adapter else None
     flags = RuleFlags(
-        adapter, tuple(tier or ()), tuple(canary or ()), tuple(fallback or ()), tuple(shadow or ()), sticky, description
+        only, tuple(tier or ()), tuple(canary or ()), tuple(fallback or ()), tuple(shadow or ()), sticky, description
     )
     rule = rule_from(file, flags)
     output = Output(as_json=as_json)

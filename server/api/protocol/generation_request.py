@@ -213,7 +213,7 @@ class GenerationRequest(ConstraintFields):
         if self.adapter_id is not None and self.task is not None:
             raise refused_field("adapter_id", "may not be given together with task, which chooses the adapter")
         if self.model is not None and self.task is not None and self.model != f"task:{self.task}":
-            raise refused_field("task", "says the same as `model`; send one of the two")
+            raise refused_field("task", "and `model` name different things; send one of the two")
         if self.stream_options is not None and not self.stream:
             raise refused_field("stream_options", "may only be given when `stream` is true")
         if self.best_of not in (None, self.n):
