@@ -97,7 +97,9 @@ class Worker:
         verify_directory(self.store.versions.path_of(digest), digest)
 
     def give_up(self) -> None:
+        """End the lease, and go on with another, as a server does that was started again."""
         self.lease.end()
+        self._lease = Lease(self.store.leases, window=0.0)
 
     def show(self) -> dict[str, Any]:
         """Aliases and states of the versions of every name."""
