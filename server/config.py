@@ -129,6 +129,14 @@ class Settings(BaseSettings):
     adapter_load_workers: Annotated[int, Field(ge=1, le=16)] = Field(
         1, description="Adapter loads that run beside the step loop at a time."
     )
+    host_cache_bytes: Annotated[int, Field(ge=0)] = Field(
+        1024 * MiB, description="Host memory for adapters that are not on the device, in bytes; 0 keeps none."
+    )
+    eviction: Literal["lru", "lfu", "cost", "predicted"] = Field(
+        "predicted",
+        description="Which adapter makes place for another: the least recently used, the least often used, the one "
+        "whose byte saves the least waiting, or the same by what traffic predicts.",
+    )
     fallback: Literal["base", "error"] = Field(
         "base", description="What a request gets whose adapter cannot be applied, unless it says itself."
     )

@@ -13,6 +13,7 @@ __all__ = [
     "BodyTooLarge",
     "ConfigurationError",
     "ContextLengthExceeded",
+    "DeadlineExceeded",
     "EngineFailed",
     "EngineUnavailable",
     "ForbiddenHost",
@@ -142,6 +143,14 @@ class AdapterUnavailable(SwitchyardError):
 
     status = 503
     code = "adapter_unavailable"
+
+
+class DeadlineExceeded(SwitchyardError):
+    """The request could not be answered within its own `timeout`."""
+
+    status = 504
+    type = "timeout_error"
+    code = "deadline_exceeded"
 
 
 class EngineUnavailable(SwitchyardError):

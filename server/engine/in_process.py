@@ -8,7 +8,7 @@ from server.config import Settings
 from server.engine.build import BuiltEngine, build_engine
 from server.engine.generation import OpenGenerations
 from server.engine.interface import EngineStatus, Generation
-from server.engine.messages import Cancel, Event, ModelInfo, Report, Stop, Submit, Unload
+from server.engine.messages import Cancel, Event, Forecast, ModelInfo, Report, Stop, Submit, Unload
 from server.errors import EngineUnavailable
 
 
@@ -86,6 +86,10 @@ class InProcessEngine:
 
     def unload(self, digest: str) -> None:
         self._ready().loop.send(Unload(digest=digest))
+
+    def foretell(self, forecast: Forecast) -> None:
+        if self._status == "ready":
+            self._ready().loop.send(forecast)
 
     def observe(self, observer: Callable[[Report], None]) -> None:
         self._generations.observe(observer)

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from typing import Literal, Protocol
 
-from server.engine.messages import ModelInfo, Report, RequestEvent, Submit
+from server.engine.messages import Forecast, ModelInfo, Report, RequestEvent, Submit
 
 EngineStatus = Literal["starting", "ready", "restarting", "stopped", "failed"]
 """`stopped`: told to; `failed`: ended for good by itself."""
@@ -57,6 +57,9 @@ class Engine(Protocol):
 
     def unload(self, digest: str) -> None:
         """Drop a version's device copy once it is idle."""
+
+    def foretell(self, forecast: Forecast) -> None:
+        """Tell the engine what will be asked for; an engine that is not ready never hears of it."""
 
     def observe(self, observer: Callable[[Report], None]) -> None:
         """Call `observer` with every report of the engine, on the event loop. One observer, set before `start`."""

@@ -20,6 +20,7 @@ from server.engine.messages import (
     EngineState,
     Event,
     Failed,
+    Forecast,
     PromptScores,
     StepReport,
     Stop,
@@ -126,6 +127,8 @@ class EngineLoop:
                 self._cancel(command.request_id)
             case Unload():
                 self.residency.unload(command.digest)
+            case Forecast():
+                pass
             case Stop():
                 self._stopping.set()
             case _Wake():

@@ -15,8 +15,12 @@ FallbackPolicy = Literal["base", "error"]
 FallbackReason = Literal["load_failed", "checksum_mismatch", "too_large", "timeout"]
 FinishReason = Literal["stop", "length", "cancelled"]
 StartFailureCode = Literal["base_model_error", "configuration_error", "internal_error"]
-FailureCode = Literal["adapter_unavailable", "engine_failed", "engine_unavailable", "invalid_value"]
+FailureCode = Literal[
+    "adapter_unavailable", "deadline_exceeded", "engine_failed", "engine_unavailable", "invalid_value"
+]
 EvictionReason = Literal["capacity", "unload"]
+Tier = Literal["device", "host", "store"]
+PreloadOutcome = Literal["useful", "wasted"]
 
 FALLBACK_REASONS: tuple[FallbackReason, ...] = ("load_failed", "checksum_mismatch", "too_large", "timeout")
 
@@ -62,13 +66,21 @@ class SamplingParams(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Submit(msgspec.Struct, frozen=True, kw_only=True, tag="submit"):
-    """Generate for one prompt. `adapter` None is the bare base."""
+    """Generate for one prompt. `adapter` None is the bare base.
+
+    `tenant` shares the engine fairly with the other tenants ("" is those without one). Of one tenant's requests those
+    of a higher `priority` go first. `timeout` is in seconds from the moment that the engine has the request: what
+    cannot be answered in that time ends with `deadline_exceeded`.
+    """
 
     request_id: str
     prompt: list[int]
     sampling: SamplingParams
     adapter: AdapterVersion | None = None
     fallback: FallbackPolicy = "base"
+    tenant: str = ""
+    priority: int = 0
+    timeout: float | None = None
 
 
 class Cancel(msgspec.Struct, frozen=True, kw_only=True, tag="cancel"):
@@ -83,11 +95,25 @@ class Unload(msgspec.Struct, frozen=True, kw_only=True, tag="unload"):
     digest: str
 
 
+class ForetoldVersion(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+    """A version that is likely to be asked for, `rate` times a second. `pinned`: an operator wants it resident."""
+
+    version: AdapterVersion
+    rate: float
+    pinned: bool = False
+
+
+class Forecast(msgspec.Struct, frozen=True, kw_only=True, tag="forecast"):
+    """What is predicted for the near future, the hottest first; it replaces the forecast before it."""
+
+    versions: list[ForetoldVersion]
+
+
 class Stop(msgspec.Struct, frozen=True, kw_only=True, tag="stop"):
     """End the engine; requests still in it are cancelled."""
 
 
-Command = Submit | Cancel | Unload | Stop
+Command = Submit | Cancel | Unload | Forecast | Stop
 
 
 class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,13 +237,24 @@ class GroupReport(msgspec.Struct, frozen=True, kw_only=True, tag="group"):
 
 
 class LookupReport(msgspec.Struct, frozen=True, kw_only=True, tag="lookup"):
-    """A request asked for an adapter: was it on the device?"""
+    """A request asked for an adapter; `tier` is the nearest one that had it."""
 
-    hit: bool
+    name: str
+    digest: str
+    tier: Tier
+
+    @property
+    def hit(self) -> bool:
+        """Was it on the device?"""
+        return self.tier == "device"
 
 
 class LoadReport(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
-    """A load onto the device ended; `failure` is None where it succeeded. Seconds; bytes on the device."""
+    """A load onto the device ended; `failure` is None where it succeeded. Seconds; bytes on the device.
+
+    `source` is the tier that it came from. `seconds` is the whole load's wall time; `hash_seconds` and `read_seconds`
+    are 0 where it came from host memory. `preload`: nobody had asked for it.
+    """
 
     name: str
     digest: str
@@ -225,15 +262,29 @@ class LoadReport(msgspec.Struct, frozen=True, kw_only=True, tag="load"):
     size_bytes: int
     rank: int
     failure: FallbackReason | None = None
+    source: Tier = "store"
+    hash_seconds: float = 0.0
+    read_seconds: float = 0.0
+    copy_seconds: float = 0.0
+    preload: bool = False
 
 
 class EvictionReport(msgspec.Struct, frozen=True, kw_only=True, tag="eviction"):
-    """A version left the device."""
+    """A version left a tier, the device or host memory."""
 
     name: str
     digest: str
     reason: EvictionReason
     size_bytes: int
+    tier: Tier = "device"
+
+
+class PreloadReport(msgspec.Struct, frozen=True, kw_only=True, tag="preload"):
+    """A preload ended: as useful with the first request that it served, as wasted when it left unused."""
+
+    name: str
+    digest: str
+    outcome: PreloadOutcome
 
 
 class ResidentAdapter(msgspec.Struct, frozen=True, kw_only=True):
@@ -260,8 +311,11 @@ class EngineState(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
     adapter_budget_bytes: int
     resident: list[ResidentAdapter]
     waiting_adapters: list[str]
+    host_bytes: int = 0
+    host_budget_bytes: int = 0
+    host: list[ResidentAdapter] = []
 
 
-Report = StepReport | GroupReport | LookupReport | LoadReport | EvictionReport | EngineState
+Report = StepReport | GroupReport | LookupReport | LoadReport | EvictionReport | PreloadReport | EngineState
 RequestEvent = Started | PromptScores | Tokens | Failed
 Event = Ready | StartFailed | RequestEvent | Report

@@ -20,7 +20,19 @@ import zmq.asyncio
 from server.config import Settings, environment_without_settings
 from server.engine.generation import OpenGenerations
 from server.engine.interface import EngineStatus, Generation
-from server.engine.messages import Cancel, Command, Event, ModelInfo, Ready, Report, StartFailed, Stop, Submit, Unload
+from server.engine.messages import (
+    Cancel,
+    Command,
+    Event,
+    Forecast,
+    ModelInfo,
+    Ready,
+    Report,
+    StartFailed,
+    Stop,
+    Submit,
+    Unload,
+)
 from server.errors import BaseModelError, ConfigurationError, EngineUnavailable, SwitchyardError
 
 _log = logging.getLogger(__name__)
@@ -135,6 +147,10 @@ class ProcessEngine:
     def unload(self, digest: str) -> None:
         if self._status == "ready":
             self._send(Unload(digest=digest))
+
+    def foretell(self, forecast: Forecast) -> None:
+        if self._status == "ready":
+            self._send(forecast)
 
     def observe(self, observer: Callable[[Report], None]) -> None:
         self._generations.observe(observer)

@@ -13,7 +13,7 @@ from server.adapters.loader import LoadFailure
 from server.adapters.residency import Residency
 from server.engine.batch import Batch, Row
 from server.engine.kv_cache import BlockHash, KVCache
-from server.engine.messages import Event, Failed, GroupReport, LookupReport, Started
+from server.engine.messages import Event, Failed, GroupReport, LookupReport, Started, Tier
 from server.engine.sequence import Sequence
 from server.engine.waiting import AdapterQueue, WaitingQueues
 
@@ -79,8 +79,10 @@ class Scheduler:
     def add(self, sequence: Sequence) -> None:
         """Let a new sequence wait for its row."""
         self._sequences[sequence.id] = sequence
-        if sequence.digest is not None:
-            self._emit(LookupReport(hit=self._residency.is_resident(sequence.digest)))
+        if sequence.adapter is not None:
+            digest = sequence.adapter.digest
+            tier: Tier = "device" if self._residency.is_resident(digest) else "store"
+            self._emit(LookupReport(name=sequence.adapter.name, digest=digest, tier=tier))
         self.waiting.add(sequence)
 
     def get(self, request_id: str) -> Sequence | None:

@@ -10,6 +10,7 @@ from server.engine.interface import EngineStatus
 from server.engine.messages import (
     Failed,
     FinishReason,
+    Forecast,
     ModelInfo,
     PromptScores,
     Report,
@@ -113,6 +114,7 @@ class ScriptedEngine:
         self.submitted: list[Submit] = []
         self.cancelled: list[str] = []
         self.unloaded: list[str] = []
+        self.forecasts: list[Forecast] = []
         self.generations: list[ScriptedGeneration] = []
         self._info = info
         self._gate = gate
@@ -147,6 +149,9 @@ class ScriptedEngine:
 
     def unload(self, digest: str) -> None:
         self.unloaded.append(digest)
+
+    def foretell(self, forecast: Forecast) -> None:
+        self.forecasts.append(forecast)
 
     def observe(self, observer: Callable[[Report], None]) -> None:
         self._observer = observer

@@ -64,7 +64,7 @@ def metric_families() -> list[Metric]:
     for report in (
         StepReport(seconds=0.1, rows=1, decode_rows=1, prefill_tokens=0, adapters=1),
         GroupReport(digest=None, size=1, held_seconds=0.0, waited_seconds=0.0),
-        LookupReport(hit=True),
+        LookupReport(name="a", digest="sha256:a", tier="device"),
         LoadReport(**version, seconds=0.1, rank=8),
         EvictionReport(**version, reason="capacity"),
         EngineState(

@@ -73,10 +73,10 @@ def test_a_dead_engine_fails_every_open_request_and_no_ended_one() -> None:
 def test_reports_go_to_the_observer_and_request_events_do_not() -> None:
     seen: list[Report] = []
     requests = OpenGenerations()
-    requests.route(LookupReport(hit=True))
+    requests.route(LookupReport(name="a", digest="sha256:a", tier="device"))
     requests.observe(seen.append)
     requests.open("a", lambda: None)
-    requests.route(LookupReport(hit=False))
+    requests.route(LookupReport(name="a", digest="sha256:a", tier="store"))
     requests.route(LAST)
-    assert seen == [LookupReport(hit=False)]
+    assert seen == [LookupReport(name="a", digest="sha256:a", tier="store")]
     assert isinstance(seen[0], get_args(Report))

@@ -12,6 +12,7 @@ from server.engine.messages import (
     GroupReport,
     LoadReport,
     LookupReport,
+    PreloadReport,
     Report,
     StepReport,
 )
@@ -70,6 +71,8 @@ class EngineMetrics:
                 self._on_load(report)
             case EvictionReport():
                 self._evictions.labels(report.reason).inc()
+            case PreloadReport():
+                pass
             case EngineState():
                 self._on_state(report)
 

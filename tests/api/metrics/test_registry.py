@@ -155,8 +155,8 @@ async def test_steps_groups_lookups_loads_and_evictions(bench: Bench) -> None:
     async with serving(bench, engine) as client:
         engine.report(StepReport(seconds=0.03, rows=5, decode_rows=4, prefill_tokens=64, adapters=3))
         engine.report(GroupReport(digest=DIGEST, size=4, held_seconds=0.008, waited_seconds=0.5))
-        engine.report(LookupReport(hit=True))
-        engine.report(LookupReport(hit=False))
+        engine.report(LookupReport(name="a", digest="sha256:a", tier="device"))
+        engine.report(LookupReport(name="a", digest="sha256:a", tier="store"))
         load = {"name": "support", "digest": DIGEST, "seconds": 0.2, "size_bytes": 10, "rank": 8}
         engine.report(LoadReport(**load))  # type: ignore[arg-type]
         engine.report(LoadReport(**load, failure="checksum_mismatch"))  # type: ignore[arg-type]
@@ -255,7 +255,7 @@ async def test_the_base_is_described(bench: Bench) -> None:
 async def test_two_applications_share_no_metrics(bench: Bench) -> None:
     first, second = (ScriptedEngine(model_info(bench.base), saying([])) for _ in range(2))
     async with serving(bench, first) as one, serving(bench, second) as other:
-        first.report(LookupReport(hit=True))
+        first.report(LookupReport(name="a", digest="sha256:a", tier="device"))
         assert (await scrape(one))("vllm:lora_cache_hits_total") == 1
         assert (await scrape(other))("vllm:lora_cache_hits_total") == 0
 

@@ -1,0 +1,41 @@
+"""Where adapters lie on the device, and how much of it they may take."""
+
+from typing import Protocol
+
+from server.adapters.normal_form import NormalForm
+
+
+class Reservation(Protocol):
+    """Device memory that was given to one adapter and is counted until it is released."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What it counts for, rounded up to how the memory is given out."""
+
+
+class DeviceMemory(Protocol):
+    """Memory for adapters. The engine's thread calls everything but `copy`, which a loader's thread may call."""
+
+    @property
+    def budget_bytes(self) -> int:
+        """The most that adapters may ever take together."""
+
+    @property
+    def used_bytes(self) -> int:
+        """What is reserved now."""
+
+    @property
+    def free_bytes(self) -> int:
+        """What can be reserved now without another adapter's leaving."""
+
+    def bytes_for(self, form: NormalForm) -> int:
+        """What `reserve` would count for a form, which lies in host memory."""
+
+    def reserve(self, form: NormalForm) -> Reservation | None:
+        """Take the memory for a form; None, and no change, where it is not free."""
+
+    def copy(self, form: NormalForm, reservation: Reservation) -> NormalForm:
+        """The form on the device, in its reservation and in the engine's number format."""
+
+    def release(self, reservation: Reservation) -> None:
+        """Give the memory back; nothing may use the form any more."""
