@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from adapters_store.errors import InvalidTask, StoreError
-from adapters_store.names import parse_adapter_ref
+from adapters_store.names import AdapterName, parse_adapter_ref
 from adapters_store.store import AdapterStore
 from adapters_store.task_directory import TaskDirectory
 from adapters_store.task_rule import TaskRule
@@ -22,6 +22,15 @@ def check_references(rule: TaskRule, store: AdapterStore) -> None:
 def missing_references(rule: TaskRule, store: AdapterStore) -> tuple[str, ...]:
     """What the store lacks of a rule, a sentence each."""
     return tuple(f"{path}: {problem}" for path, problem in _missing(rule, store))
+
+
+def tasks_that_name(adapter: AdapterName, tasks: TaskDirectory) -> tuple[str, ...]:
+    """The tasks whose rule in force names the adapter, by any alias or digest. A damaged task is passed over."""
+    return tuple(
+        document.name
+        for document in tasks.list()
+        if any(parse_adapter_ref(ref).name == adapter for _, ref in document.rule.refs())
+    )
 
 
 def digests_in_tasks(tasks: TaskDirectory) -> set[str]:

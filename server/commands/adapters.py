@@ -309,6 +309,8 @@ def delete(
     """
     output = Output(as_json=as_json)
     answer = catalog(context, url, store, api_key, output).delete(parse_adapter_name(name))
+    for warning in answer["warnings"]:
+        output.warning(warning)
     output.result(answer, f"{answer['id']} is deleted")
 
 

@@ -10,6 +10,8 @@ import msgspec
 from adapters_store import AdapterStore
 from adapters_store.hub_source import HubSource, publish_from_hub
 from adapters_store.names import AdapterName, AdapterRef
+from adapters_store.task_directory import TaskDirectory
+from adapters_store.task_references import tasks_that_name
 from adapters_store.version_notes import VersionNotes
 from server.api.protocol.adapter_answers import (
     deletion_answer,
@@ -102,4 +104,5 @@ class LocalCatalog:
         return state_answer(self._store.annotate(ref, notes, remove_tags=remove_tags))
 
     def delete(self, name: AdapterName) -> dict[str, Any]:
-        return deletion_answer(self._store.delete(name))
+        entry = self._store.delete(name)
+        return deletion_answer(entry, tasks_that_name(name, TaskDirectory.of_store(self._store.root)))

@@ -180,23 +180,33 @@ def _changed(output: Output, answer: dict[str, Any]) -> None:
 
 
 def _task_table(tasks: list[dict[str, Any]]) -> Table:
-    table = Table("task", "revision", "arms", "fallback", "shadow", "changed")
+    table = Table("task", "revision", "arms", "fallback", "shadow", "also", "changed")
     for task in tasks:
         table.add_row(task["id"], str(task["revision"]), *_columns(task["rule"]), task["revisions"][-1]["changed"])
     return table
 
 
 def _revision_table(task: dict[str, Any]) -> Table:
-    table = Table("revision", "arms", "fallback", "shadow", "restores", "changed", title=f"task:{task['id']}")
+    table = Table("revision", "arms", "fallback", "shadow", "also", "restores", "changed", title=f"task:{task['id']}")
     for revision in task["revisions"]:
         restores = "" if revision["restores"] is None else str(revision["restores"])
         table.add_row(str(revision["number"]), *_columns(revision["rule"]), restores, revision["changed"])
     return table
 
 
-def _columns(rule: dict[str, Any]) -> tuple[str, str, str]:
+def _columns(rule: dict[str, Any]) -> tuple[str, str, str, str]:
     shadows = (f"{shadow['adapter']} {shadow['sample']:.4g}" for shadow in rule.get("shadow", ()))
-    return _arms(rule), ", ".join(rule.get("fallback", ())), ", ".join(shadows)
+    return _arms(rule), ", ".join(rule.get("fallback", ())), ", ".join(shadows), _rest(rule)
+
+
+def _rest(rule: dict[str, Any]) -> str:
+    """What else a rule says, in the words of its fields."""
+    said = [f"{field} {_flat(rule[field])}" for field in ("sticky", "pressure") if rule.get(field)]
+    return "; ".join(said + ([rule["description"]] if rule.get("description") else []))
+
+
+def _flat(value: Any) -> str:
+    return ", ".join(f"{name} {part}" for name, part in value.items()) if isinstance(value, dict) else str(value)
 
 
 def _arms(rule: dict[str, Any]) -> str:

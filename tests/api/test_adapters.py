@@ -152,7 +152,7 @@ async def test_a_deleted_adapter_leaves_the_device(
     own = bench.publish("support", seed=2)
     bench.publish("other", seed=1)
     response = await client.delete("/v1/adapters/support")
-    assert response.json() == {"id": "support", "object": "adapter", "deleted": True}
+    assert response.json() == {"id": "support", "object": "adapter", "deleted": True, "warnings": []}
     assert engine.unloaded == [own]
     assert shared != own
     assert (await client.get("/v1/adapters/support")).status_code == 404

@@ -73,7 +73,18 @@ async def test_people_get_sentences_and_tables(where: list[str], run: Run) -> No
     assert (await command("rollback", "summarise")).stdout.startswith(
         "task summarise is at revision 3: summary@prod 90"
     )
+    described = ["--adapter", "summary@prod", "--sticky", "user", "--description", "for the help desk"]
+    await command("set", "summarise", *described)
+    listed = (await command("list")).stdout
+    assert all(word in listed for word in ("sticky user", "for the help desk"))
     assert (await command("delete", "summarise")).stdout == "task summarise is deleted\n"
+
+
+async def test_deleting_an_adapter_names_the_tasks_that_lose_it(where: list[str], run: Run) -> None:
+    await asyncio.to_thread(run, "tasks", "set", "summarise", "--adapter", "summary@prod", *where)
+    deleted = await asyncio.to_thread(run, "adapters", "delete", "summary", *where)
+    assert deleted.stdout == "summary is deleted\n"
+    assert "task:summarise names summary" in deleted.stderr
 
 
 async def test_a_whole_rule_comes_from_a_file_or_from_stdin(

@@ -1,5 +1,6 @@
 """What the adapter routes and the `switchyard adapters` commands say of adapters."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -72,6 +73,7 @@ def state_answer(version: Version) -> dict[str, Any]:
     return {"id": str(version.name), "object": "adapter.version", **version_answer(version)}
 
 
-def deletion_answer(entry: AdapterEntry) -> dict[str, Any]:
-    """An adapter that is gone."""
-    return {"id": str(entry.name), "object": "adapter", "deleted": True}
+def deletion_answer(entry: AdapterEntry, tasks: Sequence[str]) -> dict[str, Any]:
+    """An adapter that is gone, with a warning for each of the `tasks` that still name it."""
+    warnings = [f"task:{task} names {entry.name}: it answers without it until it is published again" for task in tasks]
+    return {"id": str(entry.name), "object": "adapter", "deleted": True, "warnings": warnings}

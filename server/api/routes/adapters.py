@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from adapters_store import InvalidName, parse_adapter_name
 from adapters_store.adapter_files import SOURCE_FILES
 from adapters_store.names import LATEST, AdapterName, AdapterRef, check_slug
+from adapters_store.task_references import tasks_that_name
 from adapters_store.version_notes import VersionNotes
 from server.api.context import Context, RequestContext
 from server.api.json_response import json_response
@@ -113,7 +114,7 @@ async def delete_adapter(name: str, context: RequestContext) -> Response:
     digests = ", ".join(version.digest for version in entry.versions)
     _log_change("deleted", entry.name, ", ".join(entry.aliases) or "none", digests)
     await unload_unused(context, {version.digest for version in entry.versions})
-    return json_response(deletion_answer(entry))
+    return json_response(deletion_answer(entry, await context.write(tasks_that_name, entry.name, context.tasks)))
 
 
 @router.post("/v1/adapters/{name:path}/promote", **takes(PromoteRequest))
