@@ -1,0 +1,1 @@
+"""Seeded traffic: whose adapter is asked, when, and how long prompts and answers are."""
