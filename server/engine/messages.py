@@ -160,7 +160,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
 
     `digest` is the version that answers, None for the base. `fallback` is set when the base answers in the
     place of an adapter; `detail` then says what happened. `cached_tokens` prompt tokens came from the prefix
-    cache.
+    cache. `tier` is the nearest one that had the adapter when the request came, None where none was asked for.
     """
 
     request_id: str
@@ -168,6 +168,7 @@ class Started(msgspec.Struct, frozen=True, kw_only=True, tag="started"):
     fallback: FallbackReason | None = None
     detail: str | None = None
     cached_tokens: int = 0
+    tier: Tier | None = None
 
 
 class TokenScore(msgspec.Struct, frozen=True, kw_only=True, array_like=True):

@@ -82,6 +82,7 @@ class Scheduler:
         if sequence.adapter is not None:
             digest = sequence.adapter.digest
             tier: Tier = "device" if self._residency.is_resident(digest) else "store"
+            sequence.tier = tier
             self._emit(LookupReport(name=sequence.adapter.name, digest=digest, tier=tier))
         self.waiting.add(sequence)
 
@@ -342,6 +343,7 @@ class Scheduler:
                 fallback=sequence.failure.reason if sequence.failure else None,
                 detail=sequence.failure.detail if sequence.failure else None,
                 cached_tokens=sequence.computed,
+                tier=sequence.tier,
             )
         )
 

@@ -7,7 +7,7 @@ from functools import cached_property
 from server.adapters.loader import LoadFailure
 from server.engine.constraint import TokenConstraint
 from server.engine.kv_cache import BlockHash, chain_hash, chain_root
-from server.engine.messages import AdapterVersion, FinishReason, Submit
+from server.engine.messages import AdapterVersion, FinishReason, Submit, Tier
 from server.engine.token_history import TokenHistory
 
 
@@ -17,8 +17,9 @@ class Sequence:
 
     `tokens` is the prompt and what was generated; the KV of the first `computed` of them lies in `blocks`.
     `adapter_wait` counts the seconds in which a row was free and only the adapter was missing.
-    `adapter` is what will answer: it becomes None when the request falls back to the base. `constraint` is the
-    state of its grammar. Of the prompt's tokens `scored` have been scored, the first one, which has no score, included.
+    `adapter` is what will answer: it becomes None when the request falls back to the base. `tier` is the nearest one
+    that had the adapter when the request came. `constraint` is the state of its grammar. Of the prompt's tokens
+    `scored` have been scored, the first one, which has no score, included.
     """
 
     request: Submit
@@ -26,6 +27,7 @@ class Sequence:
     tokens: list[int] = field(init=False)
     adapter: AdapterVersion | None = field(init=False)
     constraint: TokenConstraint | None = None
+    tier: Tier | None = None
     computed: int = 0
     scored: int = 0
     blocks: list[int] = field(default_factory=list)

@@ -17,7 +17,8 @@ def origin_of(
 
     The base answers for an adapter where the engine says so, or where a task came to it because an adapter before it
     was missing or could not be applied; then the first of those is the reason. `passed` are the targets before it that
-    could not be applied. `task`, `rule`, `arm`, `tier` and `passed` stand in the object only where there is something
+    could not be applied. `residency` is where the adapter was when the request came: on the device, in host memory or
+    only in the store. It, `task`, `rule`, `arm`, `tier` and `passed` stand in the object only where there is something
     to say; `tier` is None where the chosen one was passed over, or there was none to choose.
     """
     fallback = None
@@ -33,6 +34,8 @@ def origin_of(
         "fallback": fallback,
         "cached_tokens": started.cached_tokens,
     }
+    if started.tier is not None and started.digest is not None:
+        origin["residency"] = started.tier
     if routing.task is not None:
         origin |= {"task": routing.task, "rule": routing.rule}
     if routing.choice is not None:
@@ -54,11 +57,13 @@ def fallback_cause(origin: Origin) -> FallbackCause | None:
 
 
 def origin_headers(origin: Origin) -> list[tuple[bytes, bytes]]:
-    """The adapter, its digest and the reason of a fallback."""
+    """The adapter, its digest, where it was, and the reason of a fallback."""
     headers = [
         (b"x-adapter-name", str(origin["adapter"]).encode("ascii")),
         (b"x-adapter-digest", str(origin["digest"] or BASE_NAME).encode("ascii")),
     ]
+    if "residency" in origin:
+        headers.append((b"x-adapter-residency", str(origin["residency"]).encode("ascii")))
     if origin["fallback"] is not None:
         headers.append((b"x-adapter-fallback", str(origin["fallback"]["reason"]).encode("ascii")))
     return headers

@@ -60,9 +60,9 @@ def usage_object(prompt: int, generated: int, cached: int) -> dict[str, Any]:
 
 
 def same_origin(one: Origin, other: Origin) -> bool:
-    """Whether two choices were answered by the same and for the same reason, cached or not."""
+    """Whether two choices were answered by the same and for the same reason, cached and resident or not."""
     return _without_cache(one.items()) == _without_cache(other.items())
 
 
 def _without_cache(items: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    return {name: value for name, value in items if name != "cached_tokens"}
+    return {name: value for name, value in items if name not in ("cached_tokens", "residency")}

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel
 
 from server.api.routing.fallback_causes import FallbackCause
-from server.engine.messages import FallbackReason
+from server.engine.messages import FallbackReason, Tier
 
 FinishReason = Literal["stop", "length"]
 ChatFinishReason = Literal["stop", "length", "tool_calls"]
@@ -49,6 +49,7 @@ class Origin(BaseModel):
     digest: str | None
     fallback: Fallback | None
     cached_tokens: int
+    residency: Tier | None = None
     task: str | None = None
     rule: str | None = None
     arm: str | None = None
