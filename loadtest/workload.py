@@ -32,12 +32,17 @@ _TASKS = (
 
 @dataclass(frozen=True)
 class WorkItem:
-    """One request: `model` is asked `prompt` (a user's chat message) for `max_tokens` tokens."""
+    """One request: `model` is asked `prompt` (a user's chat message) for `max_tokens` tokens.
+
+    An open loop sends it `at` so many seconds from the start.
+    """
 
     index: int
     model: str
     prompt: str
     max_tokens: int
+    at: float = 0.0
+    tenant: str = ""
 
 
 @dataclass(frozen=True)
