@@ -59,7 +59,7 @@ class LoadOptions:
     seed: Annotated[int, _option("Seed of everything random.", _LOAD)] = 0
     trace: Annotated[
         Path | None,
-        _option("Replay a trace (JSONL, BurstGPT or Azure CSV): open loop, unless --clients is given.", _TRACE),
+        _option("Replay a trace (JSONL, BurstGPT or Azure CSV); in an open loop, unless --clients.", _TRACE),
     ] = None
     speed_up: Annotated[float, _option("Replay it so many times as fast.", _TRACE)] = 1.0
     adapter_column: Annotated[

@@ -101,7 +101,7 @@ class Report:
         return table
 
 
-def summarise(run: Run, *, clients: int, expected_digests: Mapping[str, str]) -> Level:
+def summarise(run: Run, *, clients: int, expected_digests: Mapping[str, str | None]) -> Level:
     """Turn the outcomes of one run into figures, holding every answer against the digest it must come from."""
     problems = {outcome.item.index: problem(outcome, expected_digests) for outcome in run.outcomes}
     good = [outcome for outcome in run.outcomes if problems[outcome.item.index] is None]
@@ -126,7 +126,7 @@ def summarise(run: Run, *, clients: int, expected_digests: Mapping[str, str]) ->
     )
 
 
-def problem(outcome: Outcome, expected_digests: Mapping[str, str]) -> str | None:
+def problem(outcome: Outcome, expected_digests: Mapping[str, str | None]) -> str | None:
     """Why an answer does not count, or None where it does.
 
     An answer counts when it came to its end, has exactly the tokens asked for, and was given by the very version that

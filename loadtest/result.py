@@ -1,4 +1,4 @@
-"""The JSON result of `run` and `sweep`: what was asked of what, every request, and whether it may be called a result."""
+"""The JSON result of `run` and `sweep`: what was asked of what, every request, and whether it counts."""
 
 import json
 from collections import Counter
@@ -29,7 +29,7 @@ class Point:
     """
 
     run: Run
-    digests: Mapping[str, str]
+    digests: Mapping[str, str | None]
     samples: Sequence[Sample] = ()
     server: Mapping[str, float] | None = None
     varied: Mapping[str, object] | None = None
@@ -109,7 +109,7 @@ def compare(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     for group in groups.values():
         figures = {name: _median([point["summary"][name] for point in group]) for name in FIGURES}
         first = rows[0]["medians"] if rows else figures
-        ratios = {n: figures[n] / first[n] if figures[n] is not None and first[n] else None for n in figures}
+        ratios = {name: _ratio(figure, first[name]) for name, figure in figures.items()}
         valid = all(point["valid"] for point in group)
         rows.append(
             {
@@ -139,12 +139,16 @@ FIGURES = (
 )
 
 
+def _ratio(figure: float | None, to: float | None) -> float | None:
+    return figure / to if figure is not None and to else None
+
+
 def _median(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return median(known) if known else None
 
 
-def _summary(run: Run, digests: Mapping[str, str], server: Mapping[str, float] | None) -> dict[str, Any]:
+def _summary(run: Run, digests: Mapping[str, str | None], server: Mapping[str, float] | None) -> dict[str, Any]:
     good = [outcome for outcome in run.outcomes if problem(outcome, digests) is None]
     tokens = sum(outcome.completion_tokens for outcome in good)
     known = [outcome for outcome in good if outcome.residency is not None]
@@ -182,7 +186,9 @@ def _hit_ratio(known: Sequence[Outcome], server: Mapping[str, float] | None) -> 
     return server["device_hits"] / lookups
 
 
-def _columns(outcomes: Sequence[Outcome], digests: Mapping[str, str], index: Mapping[str, int]) -> dict[str, Any]:
+def _columns(
+    outcomes: Sequence[Outcome], digests: Mapping[str, str | None], index: Mapping[str, int]
+) -> dict[str, Any]:
     return {
         "adapter": [index[outcome.item.model] for outcome in outcomes],
         "tenant": [outcome.item.tenant for outcome in outcomes],

@@ -7,11 +7,11 @@ class UnsuitableServerError(Exception):
     """The server cannot be loaded as asked; the message says why."""
 
 
-async def served_adapters(client: httpx.AsyncClient, count: int) -> dict[str, str]:
-    """The first `count` adapters in the server's list of models, with their digests.
+async def all_served_adapters(client: httpx.AsyncClient) -> dict[str, str]:
+    """The adapters in the server's list of models, in its order, with their digests.
 
     Raises:
-        UnsuitableServerError: the server has fewer, or its answer is no list of adapters.
+        UnsuitableServerError: the answer is no list of adapters.
         httpx.HTTPError: the server cannot be reached.
     """
     response = await client.get("/v1/models")
@@ -20,11 +20,6 @@ async def served_adapters(client: httpx.AsyncClient, count: int) -> dict[str, st
     try:
         adapters = [card for card in response.json()["data"] if card["parent"] is not None]
         # An adapter's root is the immutable name of what answers to it now: name@sha256:…
-        digests = {str(card["id"]): str(card["root"]).partition("@")[2] for card in adapters}
+        return {str(card["id"]): str(card["root"]).partition("@")[2] for card in adapters}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnsuitableServerError("/v1/models did not answer with a list of models") from error
-    if len(digests) < count:
-        raise UnsuitableServerError(
-            f"the server has {len(digests)} adapters and {count} were asked for: publish more, or pass --adapters"
-        )
-    return dict(list(digests.items())[:count])

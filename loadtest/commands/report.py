@@ -1,0 +1,5 @@
+"""`python -m loadtest report`: results as one page."""
+
+
+def report() -> None:
+    """Placeholder."""
