@@ -1,0 +1,119 @@
+"""The whole page, in one file that needs nothing from the network."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import plotly
+from markupsafe import Markup
+
+from loadtest.page import sections
+from loadtest.page.point import PointView, quantiles
+from loadtest.page.sections import Plot, Section, Slo
+
+_DETAILED = 12
+_TEMPLATES = Path(__file__).parent
+
+
+def render(results: Sequence[tuple[str, Mapping[str, Any]]], slo: Slo, title: str = "Load test") -> str:
+    """The page of results, each with its file's name."""
+    points = [PointView(source, document) for source, result in results for document in result["points"]]
+    parts = [section for section in _sections(points, slo) if section is not None]
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
+    )
+    plots = _Plots()
+    return environment.get_template("page.html.j2").render(
+        title=title,
+        subtitle=_subtitle(results, points),
+        plotly=Markup(plotly.offline.get_plotlyjs()),  # noqa: S704 -- the library's own script
+        failures=_failures(points),
+        requests=sum(point.document["summary"]["requests"] for point in points),
+        cards=_cards(points, slo),
+        facts=_facts(results),
+        sections=parts,
+        slo=slo,
+        drawn=plots.draw,
+    )
+
+
+class _Plots:
+    """Draws plots; each gets a number, so that equal results give equal pages."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def draw(self, plot: Plot) -> Markup:
+        self._count += 1
+        config = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
+        html = plot.figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"plot-{self._count}", config=config)
+        return Markup(html)  # noqa: S704 -- plotly escapes what it is given
+
+
+def _sections(points: Sequence[PointView], slo: Slo) -> list[Section | None]:
+    detailed = [point for point in points if not point.document["repeat"]][:_DETAILED]
+    first = [point for point in points if not point.document["repeat"]]
+    return [
+        sections.comparison(points, slo),
+        sections.tiers(first),
+        sections.cold_and_warm(first),
+        *(sections.details(point, slo, closed=len(detailed) > 1 and index > 0) for index, point in enumerate(detailed)),
+    ]
+
+
+def _failures(points: Sequence[PointView]) -> list[str]:
+    found: Counter[tuple[str, str]] = Counter()
+    for point in points:
+        for kind, count in point.document["failures"].items():
+            found[point.title, kind] += count
+    return [f"{title}: {count} x {kind}" for (title, kind), count in found.items()]
+
+
+def _subtitle(results: Sequence[tuple[str, Mapping[str, Any]]], points: Sequence[PointView]) -> str:
+    measured = results[0][1]["subject"]["machine"].get("measured", "")
+    many = len(points)
+    return f"{many} load{'s' if many > 1 else ''} of {', '.join(source for source, _ in results)}, measured {measured}"
+
+
+def _cards(points: Sequence[PointView], slo: Slo) -> list[tuple[str, str]]:
+    """The headline: of one load its figures, of several their range."""
+    rates = [point.document["summary"]["tokens_per_second"] for point in points]
+    typical = [value * 1e3 for p in points if (value := quantiles(p.ttfts(), [50])[0]) is not None]
+    worst = [value * 1e3 for p in points if (value := quantiles(p.ttfts(), [99])[0]) is not None]
+    hits = [100 * ratio for p in points if (ratio := p.document["summary"]["device_hit_ratio"]) is not None]
+    goodput = [point.goodput(slo.ttft, slo.gap) for point in points]
+    return [
+        (_range(rates, "{:.0f}"), "tokens a second"),
+        (_range(typical, "{:.0f}") + " ms", "TTFT, median"),
+        (_range(worst, "{:.0f}") + " ms", "TTFT, p99"),
+        (_range(goodput, "{:.1f}") + " /s", "goodput at the SLO"),
+        *([(_range(hits, "{:.0f}") + " %", "adapters found on the device")] if hits else []),
+    ]
+
+
+def _range(values: Sequence[float], form: str) -> str:
+    if not values:
+        return "-"
+    low, high = form.format(min(values)), form.format(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
+def _facts(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, str]]:
+    facts = []
+    for source, result in results:
+        subject = result["subject"]
+        options = {name: value for name, value in subject["options"].items() if value not in (None, "")}
+        machine = dict(subject["machine"])
+        packages = machine.pop("packages", {})
+        if len(results) > 1:
+            facts.append(("result", source))
+        facts += [
+            ("server", options.pop("url", None) or f"started for this test, base {options.get('base')}"),
+            ("server flags", " ".join(subject["server_flags"]) or "none"),
+            ("load", ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in options.items())),
+            ("machine", ", ".join(f"{name} {value}" for name, value in machine.items())),
+            ("software", ", ".join(f"{name} {version}" for name, version in packages.items())),
+        ]
+    return facts
