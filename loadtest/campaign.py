@@ -17,7 +17,7 @@ from loadtest.options import LoadOptions
 from loadtest.own_server import OwnServer, Target
 from loadtest.plan import plan, trace_names
 from loadtest.result import Point
-from loadtest.served_adapters import UnsuitableServerError, all_served_adapters
+from loadtest.served_adapters import UnsuitableServerError, all_served_adapters, first_adapters
 from loadtest.variations import Variation
 
 
@@ -117,12 +117,7 @@ def _asked(options: LoadOptions, load: Variation, target: Target, names: Sequenc
     if names is not None:
         return tuple(names)
     wanted = load.adapters or options.adapters or len(target.digests)
-    if wanted > len(target.digests):
-        raise UnsuitableServerError(
-            f"the server has {len(target.digests)} adapters and {wanted} were asked for: "
-            "raise --publish, or lower --adapters or --working-set"
-        )
-    return tuple(list(target.digests)[:wanted])
+    return tuple(first_adapters(target.digests, wanted))
 
 
 async def _digests(options: LoadOptions, names: Sequence[str] | None) -> dict[str, str]:

@@ -1,5 +1,7 @@
 """Which adapters a running server has, and the version that each should answer with."""
 
+from collections.abc import Mapping
+
 import httpx
 
 
@@ -23,3 +25,17 @@ async def all_served_adapters(client: httpx.AsyncClient) -> dict[str, str]:
         return {str(card["id"]): str(card["root"]).partition("@")[2] for card in adapters}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UnsuitableServerError("/v1/models did not answer with a list of models") from error
+
+
+def first_adapters(digests: Mapping[str, str], count: int) -> dict[str, str]:
+    """The first `count` of a server's adapters.
+
+    Raises:
+        UnsuitableServerError: it has fewer.
+    """
+    if len(digests) < count:
+        raise UnsuitableServerError(
+            f"the server has {len(digests)} adapters and {count} were asked for: publish more, "
+            "or lower --adapters or --working-set"
+        )
+    return dict(list(digests.items())[:count])

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from loadtest.measurement import WarmUpError, http_client, measure
 from loadtest.report import Level
-from loadtest.served_adapters import UnsuitableServerError, served_adapters
+from loadtest.served_adapters import UnsuitableServerError, all_served_adapters, first_adapters
 from loadtest.workload import Workload
 from tests.loadtest.fake_server import DIGESTS, FakeServer
 
@@ -27,7 +27,7 @@ def measured(url: str, *levels: int) -> tuple[Level, ...]:
 def adapters_of(url: str, count: int) -> dict[str, str]:
     async def run() -> dict[str, str]:
         async with http_client(url) as client:
-            return await served_adapters(client, count)
+            return first_adapters(await all_served_adapters(client), count)
 
     return asyncio.run(run())
 
