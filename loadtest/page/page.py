@@ -47,7 +47,7 @@ class _Plots:
 
     def draw(self, plot: Plot) -> Markup:
         self._count += 1
-        config = {"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["select2d", "lasso2d"]}
+        config = {"displayModeBar": False, "responsive": True}
         html = plot.figure.to_html(full_html=False, include_plotlyjs=False, div_id=f"plot-{self._count}", config=config)
         return Markup(html)  # noqa: S704 -- plotly escapes what it is given
 

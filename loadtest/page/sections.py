@@ -1,7 +1,7 @@
 """The sections of the page: for each a title, how to read it, plots, and the table of their numbers."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
@@ -38,7 +38,8 @@ class Section:
     note: str
     plots: tuple[Plot, ...] = ()
     tables: tuple[Table, ...] = ()
-    closed: bool = field(default=False)
+    closed: bool = False
+    side_by_side: bool = False
 
 
 @dataclass(frozen=True)
@@ -55,19 +56,10 @@ def comparison(points: Sequence[PointView], slo: Slo) -> Section | None:
     if len(groups) < 2:
         return None
     axis, labels, series = _axis(groups)
-    plots = []
-    for title, unit, read in _measures(slo):
-        lines = [
-            (name, [_median(read(point) for point in by_label.get(label, ())) for label in labels])
-            for name, by_label in series.items()
-        ]
-        if any(value is not None for _, values in lines for value in values):
-            figure = figures.over_values(labels, lines, unit)
-            figure.update_xaxes(title=axis)
-            rows = tuple(
-                (label, *(_number(values[index]) for _, values in lines)) for index, label in enumerate(labels)
-            )
-            plots.append(Plot(title, figure, Table((axis, *(name or unit for name, _ in lines)), rows)))
+    measures = _measures(slo)
+    if len(series) > 1:
+        measures = [one for measure in measures for one in measure.apart()]
+    plots = [plot for measure in measures if (plot := _compared(measure, axis, labels, series)) is not None]
     repeats = max(len(group) for group in groups)
     note = (
         f"Each value is the median of {repeats} interleaved runs. " if repeats > 1 else "Each value was measured once. "
@@ -85,7 +77,7 @@ def comparison(points: Sequence[PointView], slo: Slo) -> Section | None:
         "rate": "Over load",
         "clients": "Over load",
     }
-    return Section(titles.get(axis, f"Comparison by {axis}"), note, tuple(plots))
+    return Section(titles.get(axis, f"Comparison by {axis}"), note, tuple(plots), side_by_side=True)
 
 
 def cold_and_warm(points: Sequence[PointView]) -> Section | None:
@@ -183,30 +175,64 @@ def details(point: PointView, slo: Slo, *, closed: bool) -> Section:
     return Section(f"Over time: {point.title}", note, tuple(plots), (numbers,), closed)
 
 
-def _measures(slo: Slo) -> list[tuple[str, str, Callable[[PointView], float | None]]]:
-    def ttft(at: int) -> Callable[[PointView], float | None]:
-        return lambda point: _times(quantiles(point.ttfts(), [at])[0], 1e3)
+@dataclass(frozen=True)
+class _Measure:
+    """A figure of a point, or several of one kind, by name. `relative`: its ratio to the first value matters."""
 
-    def gap(at: int) -> Callable[[PointView], float | None]:
-        return lambda point: _times(quantiles(point.gaps(), [at])[0], 1e3)
+    title: str
+    unit: str
+    lines: tuple[tuple[str, Callable[[PointView], float | None]], ...]
+    relative: bool = False
 
-    def hits(point: PointView) -> float | None:
-        return _times(point.document["summary"]["device_hit_ratio"], 100)
+    def apart(self) -> tuple["_Measure", ...]:
+        """One measure for each of the figures."""
+        return tuple(
+            _Measure(f"{self.title}, {name}" if name else self.title, self.unit, (("", read),), self.relative)
+            for name, read in self.lines
+        )
 
+
+def _measures(slo: Slo) -> list[_Measure]:
+    def ttft(at: int) -> tuple[str, Callable[[PointView], float | None]]:
+        return f"p{at}", lambda point: _times(quantiles(point.ttfts(), [at])[0], 1e3)
+
+    def gap(at: int) -> tuple[str, Callable[[PointView], float | None]]:
+        return f"p{at}", lambda point: _times(quantiles(point.gaps(), [at])[0], 1e3)
+
+    def summed(name: str, factor: float = 1.0) -> tuple[str, Callable[[PointView], float | None]]:
+        return "", lambda point: _times(point.document["summary"][name], factor)
+
+    goodput = f"Goodput: TTFT at most {slo.ttft * 1e3:.0f} ms, p95 between tokens at most {slo.gap * 1e3:.0f} ms"
     return [
-        ("Throughput", "tokens/s", lambda point: point.document["summary"]["tokens_per_second"]),
-        (
-            f"Goodput: TTFT at most {slo.ttft * 1e3:.0f} ms, p95 between tokens at most {slo.gap * 1e3:.0f} ms",
-            "requests/s",
-            lambda point: point.goodput(slo.ttft, slo.gap),
-        ),
-        ("Time to first token, p50", "ms", ttft(50)),
-        ("Time to first token, p95", "ms", ttft(95)),
-        ("Time to first token, p99", "ms", ttft(99)),
-        ("Time between tokens, p50", "ms", gap(50)),
-        ("Time between tokens, p99", "ms", gap(99)),
-        ("Requests whose adapter was on the device", "%", hits),
+        _Measure("Throughput", "tokens/s", (summed("tokens_per_second"),), relative=True),
+        _Measure(goodput, "requests/s", (("", lambda point: point.goodput(slo.ttft, slo.gap)),), relative=True),
+        _Measure("Time to first token", "ms", (ttft(50), ttft(95), ttft(99))),
+        _Measure("Time between tokens", "ms", (gap(50), gap(95), gap(99))),
+        _Measure("Requests whose adapter was on the device", "%", (summed("device_hit_ratio", 100),)),
     ]
+
+
+def _compared(
+    measure: _Measure, axis: str, labels: Sequence[str], series: Mapping[str, Mapping[str, list[PointView]]]
+) -> Plot | None:
+    lines = [
+        (kind or name, [_median(read(point) for point in by_label.get(label, ())) for label in labels])
+        for name, by_label in series.items()
+        for kind, read in measure.lines
+    ]
+    if all(value is None for _, values in lines for value in values):
+        return None
+    headings, columns = [axis], []
+    for name, values in lines:
+        headings.append(f"{name}, {measure.unit}" if name else measure.unit)
+        columns.append([_number(value) for value in values])
+        if measure.relative:
+            headings.append("to the first")
+            first = values[0]
+            columns.append([f"{value / first:.2f}" if value is not None and first else "-" for value in values])
+    figure = figures.over_values(labels, lines, measure.unit)
+    figure.update_xaxes(title=axis)
+    return Plot(measure.title, figure, Table(tuple(headings), tuple(zip(labels, *columns, strict=True))))
 
 
 def _groups(points: Sequence[PointView]) -> list[list[PointView]]:
