@@ -10,6 +10,12 @@ BLUE, ORANGE, GREEN, GREY, RED, VIOLET = "#2f6fb2", "#d9822b", "#3a9a5b", "#9aa3
 _PERCENTILES = ((50, BLUE), (95, ORANGE), (99, RED))
 _BINS = 40
 MOST_ADAPTERS = 80
+_LOG = {
+    "type": "log",
+    "tickmode": "array",
+    "tickvals": [step * 10**power for power in range(7) for step in (1, 2, 5)],
+    "tickformat": ",d",
+}
 
 
 def latency_over_time(point: PointView) -> go.Figure:
@@ -30,7 +36,7 @@ def latency_over_time(point: PointView) -> go.Figure:
     for at, colour in _PERCENTILES[:2]:
         times, values = over_time(((r.scheduled, r.ttft) for r in requests), width, at)
         figure.add_scatter(x=times, y=_ms(values), mode="lines", name=f"p{at}", line={"color": colour, "width": 2})
-    figure.update_yaxes(type="log")
+    figure.update_yaxes(_LOG)
     return figure
 
 
@@ -55,7 +61,7 @@ def cost_of_a_miss(points: Sequence[PointView]) -> go.Figure:
             shares = [100 * (index + 1) / len(values) for index in range(len(values))]
             line = {"color": colour, "width": 2, "shape": "hv"}
             figure.add_scatter(x=_ms(values), y=shares, mode="lines", name=f"{name} ({len(values)})", line=line)
-    figure.update_xaxes(type="log")
+    figure.update_xaxes(_LOG)
     figure.update_yaxes(range=[0, 101])
     return figure
 

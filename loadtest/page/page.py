@@ -59,7 +59,7 @@ def _sections(points: Sequence[PointView], slo: Slo) -> list[Section | None]:
         sections.comparison(points, slo),
         sections.tiers(first),
         sections.cold_and_warm(first),
-        *(sections.details(point, slo, closed=len(detailed) > 1 and index > 0) for index, point in enumerate(detailed)),
+        *(sections.details(point, slo, foldable=len(detailed) > 1, opened=point is detailed[-1]) for point in detailed),
     ]
 
 

@@ -38,7 +38,8 @@ class Section:
     note: str
     plots: tuple[Plot, ...] = ()
     tables: tuple[Table, ...] = ()
-    closed: bool = False
+    foldable: bool = False
+    open: bool = True
     side_by_side: bool = False
 
 
@@ -72,6 +73,10 @@ def comparison(points: Sequence[PointView], slo: Slo) -> Section | None:
         )
     else:
         note += f"The horizontal axis is the {axis}; where there are several lines, each is one setting."
+    note += (
+        f" Goodput counts the requests with a TTFT of at most {slo.ttft * 1e3:.0f} ms and 95 of 100 times between tokens "
+        f"of at most {slo.gap * 1e3:.0f} ms."
+    )
     titles = {
         "working set": "Working set against cache: is there a cliff?",
         "rate": "Over load",
@@ -134,7 +139,7 @@ def tiers(points: Sequence[PointView]) -> Section | None:
     return Section("Hit rate by tier", note, (Plot("Share of requests by tier", figure, Table(headings, tuple(rows))),))
 
 
-def details(point: PointView, slo: Slo, *, closed: bool) -> Section:
+def details(point: PointView, slo: Slo, *, foldable: bool = False, opened: bool = True) -> Section:
     """One load over its time."""
     ttfts, gaps = point.ttfts(), point.gaps()
     headings = ("", "p50", "p90", "p95", "p99", "largest")
@@ -172,7 +177,7 @@ def details(point: PointView, slo: Slo, *, closed: bool) -> Section:
         "Dots are requests, lines percentiles of the requests that were scheduled in the same interval. A blue cell of "
         "the map: the adapter was on the device at that second; a cross: a request came and found it missing."
     )
-    return Section(f"Over time: {point.title}", note, tuple(plots), (numbers,), closed)
+    return Section(f"Over time: {point.title}", note, tuple(plots), (numbers,), foldable, opened)
 
 
 @dataclass(frozen=True)
@@ -202,10 +207,9 @@ def _measures(slo: Slo) -> list[_Measure]:
     def summed(name: str, factor: float = 1.0) -> tuple[str, Callable[[PointView], float | None]]:
         return "", lambda point: _times(point.document["summary"][name], factor)
 
-    goodput = f"Goodput: TTFT at most {slo.ttft * 1e3:.0f} ms, p95 between tokens at most {slo.gap * 1e3:.0f} ms"
     return [
         _Measure("Throughput", "tokens/s", (summed("tokens_per_second"),), relative=True),
-        _Measure(goodput, "requests/s", (("", lambda point: point.goodput(slo.ttft, slo.gap)),), relative=True),
+        _Measure("Goodput", "requests/s", (("", lambda point: point.goodput(slo.ttft, slo.gap)),), relative=True),
         _Measure("Time to first token", "ms", (ttft(50), ttft(95), ttft(99))),
         _Measure("Time between tokens", "ms", (gap(50), gap(95), gap(99))),
         _Measure("Requests whose adapter was on the device", "%", (summed("device_hit_ratio", 100),)),
