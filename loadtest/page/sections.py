@@ -74,8 +74,8 @@ def comparison(points: Sequence[PointView], slo: Slo) -> Section | None:
     else:
         note += f"The horizontal axis is the {axis}; where there are several lines, each is one setting."
     note += (
-        f" Goodput counts the requests with a TTFT of at most {slo.ttft * 1e3:.0f} ms and 95 of 100 times between tokens "
-        f"of at most {slo.gap * 1e3:.0f} ms."
+        f" Goodput counts the requests with a TTFT of at most {slo.ttft * 1e3:.0f} ms and 95 of 100 times between "
+        f"tokens of at most {slo.gap * 1e3:.0f} ms."
     )
     titles = {
         "working set": "Working set against cache: is there a cliff?",
