@@ -129,8 +129,8 @@ def stacked_shares(shares: Sequence[tuple[str, tuple[float, float, float]]]) -> 
     figure = _figure("", "share of requests, %")
     for index, (tier, colour) in enumerate((("device", GREEN), ("host", BLUE), ("store", VIOLET))):
         heights = [100 * found[index] for _, found in shares]
-        figure.add_bar(x=[title for title, _ in shares], y=heights, name=tier, marker={"color": colour}, width=0.4)
-    figure.update_layout(barmode="stack")
+        figure.add_bar(x=[title for title, _ in shares], y=heights, name=tier, marker={"color": colour})
+    figure.update_layout(barmode="stack", legend_traceorder="normal")
     figure.update_xaxes(type="category")
     figure.update_yaxes(range=[0, 101])
     return figure

@@ -113,7 +113,7 @@ def _facts(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, 
             ("server", options.pop("url", None) or f"started for this test, base {options.get('base')}"),
             ("server flags", " ".join(subject["server_flags"]) or "none"),
             ("load", ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in options.items())),
-            ("machine", ", ".join(f"{name} {value}" for name, value in machine.items())),
+            ("machine", ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in machine.items())),
             ("software", ", ".join(f"{name} {version}" for name, version in packages.items())),
         ]
     return facts

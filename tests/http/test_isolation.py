@@ -26,12 +26,18 @@ def test_the_answer_names_its_adapter_and_digest(server: RealServer, adapters: d
     assert answer.headers["x-adapter-name"] == "red"
     assert answer.headers["x-adapter-digest"] == adapters["red"]
     assert "x-adapter-fallback" not in answer.headers
-    assert answer.json()["switchyard"] | {"cached_tokens": 0} == {
+    origin = answer.json()["switchyard"]
+    assert origin["residency"] == answer.headers["x-adapter-residency"]
+    assert origin["residency"] in ("device", "host", "store")
+    assert origin | {"cached_tokens": 0, "residency": "device"} == {
         "adapter": "red",
         "digest": adapters["red"],
         "fallback": None,
         "cached_tokens": 0,
+        "residency": "device",
     }
+    assert complete(server, "red").json()["switchyard"]["residency"] == "device"
+    assert "x-adapter-residency" not in complete(server, "base").headers
     assert complete(server, "base").headers["x-adapter-digest"] == "base"
 
 
