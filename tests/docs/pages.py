@@ -16,6 +16,7 @@ from server.engine.messages import (
     GroupReport,
     LoadReport,
     LookupReport,
+    PreloadReport,
     ResidentAdapter,
     StepReport,
 )
@@ -67,6 +68,7 @@ def metric_families() -> list[Metric]:
         LookupReport(name="a", digest="sha256:a", tier="device"),
         LoadReport(**version, seconds=0.1, rank=8),
         EvictionReport(**version, reason="capacity"),
+        PreloadReport(name="support", digest="sha256:0", outcome="useful"),
         EngineState(
             running=1,
             waiting=0,

@@ -2,11 +2,11 @@
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 
-from server.api.metrics.request_metrics import SECONDS
+from server.api.metrics.residency_metrics import ResidencyMetrics
+from server.api.metrics.sizing_metrics import SizingMetrics
 from server.api.metrics.state_metrics import StateCollector
 from server.engine.interface import Engine
 from server.engine.messages import (
-    FALLBACK_REASONS,
     EngineState,
     EvictionReport,
     GroupReport,
@@ -16,8 +16,6 @@ from server.engine.messages import (
     Report,
     StepReport,
 )
-
-DEVICE_TIER = "device"
 
 _STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
 _HELD_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
@@ -46,9 +44,10 @@ class EngineMetrics:
         self._last_state: EngineState | None = None
         self._restarts_at_state = 0
         self._steps(registry)
-        self._residency(registry)
+        self._residency = ResidencyMetrics(registry)
         self._totals(registry)
         registry.register(StateCollector(lambda: self.state))
+        self.sizing = SizingMetrics(registry, lambda: self.state)
 
     @property
     def state(self) -> EngineState | None:
@@ -66,13 +65,15 @@ class EngineMetrics:
                 self._window_held.observe(report.held_seconds)
                 self._group_waited.observe(report.waited_seconds)
             case LookupReport():
-                self._on_lookup(report)
+                self._residency.looked_up(report)
+                self.sizing.looked_up(report)
             case LoadReport():
-                self._on_load(report)
+                self._residency.loaded(report)
+                self.sizing.loaded(report)
             case EvictionReport():
-                self._evictions.labels(report.reason).inc()
+                self._residency.evicted(report)
             case PreloadReport():
-                pass
+                self._residency.preloaded(report)
             case EngineState():
                 self._on_state(report)
 
@@ -111,61 +112,6 @@ class EngineMetrics:
             registry=registry,
         )
 
-    def _residency(self, registry: CollectorRegistry) -> None:
-        self._lookups = Counter(
-            "switchyard_adapter_cache_lookups",
-            "Times a request asked for an adapter, by tier.",
-            ["tier"],
-            registry=registry,
-        )
-        self._hits = Counter(
-            "switchyard_adapter_cache_hits",
-            "Times the adapter asked for was there, by tier.",
-            ["tier"],
-            registry=registry,
-        )
-        self._misses = Counter(
-            "switchyard_adapter_cache_misses",
-            "Times the adapter asked for was not there, by tier.",
-            ["tier"],
-            registry=registry,
-        )
-        self._loads = Counter(
-            "switchyard_adapter_loads",
-            "Adapter loads onto the device by outcome: loaded, or the reason of the failure.",
-            ["outcome"],
-            registry=registry,
-        )
-        self._load_seconds = Histogram(
-            "switchyard_adapter_load_seconds",
-            "Seconds of an adapter load that succeeded.",
-            buckets=SECONDS,
-            registry=registry,
-        )
-        self._evictions = Counter(
-            "switchyard_adapter_evictions", "Adapters that left the device, by reason.", ["reason"], registry=registry
-        )
-        self._vllm_lookups = Counter(
-            "vllm:lora_cache_lookups", "Times a request asked for an adapter, under vLLM's name.", registry=registry
-        )
-        self._vllm_hits = Counter(
-            "vllm:lora_cache_hits",
-            "Times the adapter asked for was on the device, under vLLM's name.",
-            registry=registry,
-        )
-        self._vllm_load_seconds = Histogram(
-            "vllm:lora_adapter_load_seconds",
-            "Seconds of an adapter load that succeeded, under vLLM's name.",
-            buckets=SECONDS,
-            registry=registry,
-        )
-        for counter in (self._lookups, self._hits, self._misses):
-            counter.labels(DEVICE_TIER)
-        for outcome in ("loaded", *FALLBACK_REASONS):
-            self._loads.labels(outcome)
-        for reason in ("capacity", "unload"):
-            self._evictions.labels(reason)
-
     def _totals(self, registry: CollectorRegistry) -> None:
         self._prefix_hits = _RunningTotal(
             Counter("switchyard_prefix_hit_tokens", "Prompt tokens taken from the prefix cache.", registry=registry)
@@ -185,21 +131,6 @@ class EngineMetrics:
         self._decode_rows.observe(report.decode_rows)
         self._batch_adapters.observe(report.adapters)
         self._prefill_tokens.observe(report.prefill_tokens)
-
-    def _on_lookup(self, report: LookupReport) -> None:
-        self._lookups.labels(DEVICE_TIER).inc()
-        self._vllm_lookups.inc()
-        if report.hit:
-            self._hits.labels(DEVICE_TIER).inc()
-            self._vllm_hits.inc()
-        else:
-            self._misses.labels(DEVICE_TIER).inc()
-
-    def _on_load(self, report: LoadReport) -> None:
-        self._loads.labels(report.failure or "loaded").inc()
-        if report.failure is None:
-            self._load_seconds.observe(report.seconds)
-            self._vllm_load_seconds.observe(report.seconds)
 
     def _on_state(self, state: EngineState) -> None:
         self._last_state, self._restarts_at_state = state, self._engine.restarts

@@ -41,6 +41,13 @@ _GAUGES: tuple[tuple[str, str, Callable[[EngineState], float]], ...] = (
         "Adapter versions on the device that running rows use.",
         lambda state: sum(adapter.pinned for adapter in state.resident),
     ),
+    ("switchyard_adapter_host_bytes", "Bytes of the adapters in host memory.", lambda state: state.host_bytes),
+    (
+        "switchyard_adapter_host_budget_bytes",
+        "Bytes that adapters may take in host memory.",
+        lambda state: state.host_budget_bytes,
+    ),
+    ("switchyard_adapters_in_host", "Adapter versions in host memory.", lambda state: len(state.host)),
     ("switchyard_kv_blocks_used", "Blocks of the KV cache in use.", lambda state: state.kv_blocks_used),
     ("switchyard_kv_blocks", "Blocks of the KV cache in all.", lambda state: state.kv_blocks_total),
 )

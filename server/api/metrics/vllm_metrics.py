@@ -58,10 +58,11 @@ class VllmCollector(Collector):
             "Adapter versions loaded, by name, memory level, whether running rows use them, and rank.",
             labels=["adapter_name", "level", "pinned", "rank"],
         )
-        resident = view.state.resident if view.state is not None else []
+        levels = {} if view.state is None else {"device": view.state.resident, "host": view.state.host}
         versions = Counter(
-            (self._labels.of(adapter.name), "device", str(adapter.pinned).lower(), str(adapter.rank))
-            for adapter in resident
+            (self._labels.of(adapter.name), level, str(adapter.pinned).lower(), str(adapter.rank))
+            for level, adapters in levels.items()
+            for adapter in adapters
         )
         for labels, count in sorted(versions.items()):
             family.add_metric(labels, count)

@@ -174,7 +174,7 @@ def test_a_state_that_does_not_fit_together_changes_nothing() -> None:
         {"latest": math.inf},
         {"fast": b"\xff" * 8},
     ):
-        with pytest.raises(ValueError, match="column|profile|time|size|multiple"):
+        with pytest.raises(ValueError, match=r"column|profile|time|size|multiple"):
             traffic.restore(type(state)(**{**vars(state), **broken}))  # type: ignore[arg-type]
     assert traffic.state() == state
 

@@ -177,9 +177,9 @@ async def test_steps_groups_lookups_loads_and_evictions(bench: Bench) -> None:
     assert read("vllm:lora_cache_hits_total") == 1
     assert read("switchyard_adapter_loads_total", outcome="loaded") == 1
     assert read("switchyard_adapter_loads_total", outcome="checksum_mismatch") == 1
-    assert read("switchyard_adapter_load_seconds_count") == 1
+    assert read("switchyard_adapter_load_seconds_count", source="store") == 1
     assert read("vllm:lora_adapter_load_seconds_count") == 1
-    assert read("switchyard_adapter_evictions_total", reason="capacity") == 1
+    assert read("switchyard_adapter_evictions_total", tier="device", reason="capacity") == 1
 
 
 async def test_the_engines_state_as_gauges(bench: Bench) -> None:

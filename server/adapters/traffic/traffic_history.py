@@ -1,0 +1,72 @@
+"""What is known of the traffic, kept in one file across restarts.
+
+The file is a line with the format's version, then the state as msgpack, compressed (which brings a checksum). A
+damaged one is set aside, with a warning, and the model begins anew: no history is worth a server that does not start.
+"""
+
+import logging
+import zlib
+from contextlib import suppress
+from pathlib import Path
+
+import msgspec
+
+from adapters_store.atomic_file import read_limited, replace_file
+from server.adapters.traffic.traffic_model import TrafficModel, TrafficState
+
+logger = logging.getLogger(__name__)
+
+_HEADER = b"switchyard traffic 1\n"
+_LARGEST = 1 << 28
+_DAMAGED = ".damaged"
+
+
+class TrafficRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What the file holds: the model's state, and what operators pinned at run time."""
+
+    traffic: TrafficState
+    pins: tuple[str, ...] = ()
+
+
+class TrafficHistory:
+    """The file at `path`; its folder is made when it is first written. Both methods block."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def load(self, model: TrafficModel) -> tuple[str, ...]:
+        """Let `model` know what it knew when the file was written; returns the pins. Never raises."""
+        try:
+            record = _decoded(read_limited(self.path, _LARGEST))
+            model.restore(record.traffic)
+        except FileNotFoundError:
+            return ()
+        except OSError as error:
+            logger.warning("the traffic history %s cannot be read: %s", self.path, error.strerror or error)
+            return ()
+        except (ValueError, zlib.error, msgspec.MsgspecError) as error:
+            aside = self.path.with_name(self.path.name + _DAMAGED)
+            logger.warning("the traffic history %s is damaged (%s): set aside as %s", self.path, error, aside.name)
+            with suppress(OSError):
+                self.path.rename(aside)
+            return ()
+        return record.pins
+
+    def save(self, record: TrafficRecord) -> None:
+        """Write the file anew.
+
+        Raises:
+            OSError: it cannot be written; what was there before is there still.
+        """
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(self.path, _HEADER + zlib.compress(msgspec.msgpack.encode(record), 1))
+
+
+def _decoded(content: bytes) -> TrafficRecord:
+    if not content.startswith(_HEADER):
+        raise ValueError("it is of another format or version")
+    unpacking = zlib.decompressobj()
+    packed = unpacking.decompress(content[len(_HEADER) :], _LARGEST)
+    if not unpacking.eof:
+        raise ValueError("it is cut off, or too large")
+    return msgspec.msgpack.decode(packed, type=TrafficRecord)
