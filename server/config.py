@@ -137,6 +137,21 @@ class Settings(BaseSettings):
         description="Which adapter makes place for another: the least recently used, the least often used, the one "
         "whose byte saves the least waiting, or the same by what traffic predicts.",
     )
+    preload: bool = Field(
+        True, description="Bring adapters onto the device before they are asked for, by what the traffic predicts."
+    )
+    preload_interval: Annotated[float, Field(gt=0)] = Field(
+        5.0, description="Seconds between two forecasts for the engine."
+    )
+    preload_top: Annotated[int, Field(ge=0, le=10_000)] = Field(
+        256, description="Adapter versions of a forecast: the hottest, beside those that operators want."
+    )
+    preload_plan: Path | None = Field(
+        None, description="File of pins and schedules, JSON or TOML; read again when it changes."
+    )
+    traffic_history: Path | None = Field(
+        None, description="File that keeps the traffic's history; by default in `cache_dir`, one for each store."
+    )
     fallback: Literal["base", "error"] = Field(
         "base", description="What a request gets whose adapter cannot be applied, unless it says itself."
     )

@@ -13,6 +13,7 @@ from server.api.boundary import Boundary
 from server.api.context import Context, ServedModel
 from server.api.errors import install_error_handlers
 from server.api.metrics.registry import Metrics
+from server.api.preloading.preloader import Preloader
 from server.api.publishing.store_lease import StoreLease
 from server.api.release import release
 from server.api.routes import adapters, generation, lora, lorax, models, operations, tasks, tokens
@@ -37,16 +38,21 @@ def create_app(
 
     It answers at once; the engine starts meanwhile, and `/ready` says when inference requests are taken.
     `on_failure` is called if the engine cannot start, or has died for good: the server should then end.
+
+    Raises:
+        ConfigurationError: the preload plan is none.
     """
     metrics = Metrics(engine, adapter_labels=settings.metrics_adapter_labels)
     engine.observe(metrics.engine.observe)
+    lease = StoreLease(store, lambda: _resident_digests(metrics))
     context = Context(
         settings=settings,
         engine=engine,
         store=store,
-        lease=StoreLease(store, lambda: _resident_digests(metrics)),
+        lease=lease,
         tasks=TaskDirectory.of_store(store.root),
         metrics=metrics,
+        preloader=Preloader.of_settings(settings, store.root, engine, lease.resolve),
     )
 
     def give_up(error: SwitchyardError) -> None:
@@ -56,7 +62,9 @@ def create_app(
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        tasks = [asyncio.create_task(_run_engine(context, give_up)), asyncio.create_task(context.lease.keep())]
+        await asyncio.to_thread(context.preloader.restore)
+        works = (_run_engine(context, give_up), context.lease.keep(), context.preloader.run())
+        tasks = [asyncio.create_task(work) for work in works]
         try:
             yield
         finally:
@@ -67,6 +75,7 @@ def create_app(
             if context.model is not None:
                 await context.model.shadowing.close()
             await engine.stop()
+            await context.preloader.save()
             context.close()
 
     app = FastAPI(

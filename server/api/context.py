@@ -17,6 +17,7 @@ from adapters_store.task_directory import TaskDirectory
 from server.api.generation.admission import Admission
 from server.api.generation.prompting import Promptings
 from server.api.metrics.registry import Metrics
+from server.api.preloading.preloader import Preloader
 from server.api.publishing.store_lease import StoreLease
 from server.api.routing.adapter_demand import AdapterDemand
 from server.api.routing.model_names import ModelNames
@@ -127,6 +128,7 @@ class Context:
     lease: StoreLease
     tasks: TaskDirectory
     metrics: Metrics
+    preloader: Preloader
     model: ServedModel | None = None
     failure: SwitchyardError | None = None
     uploads: Admission = field(default_factory=lambda: Admission(_MOST_UPLOADS))

@@ -50,9 +50,9 @@ class Bench:
         return self.store.publish(parse_adapter_name(name), source, base=BASE, alias=alias).version.digest
 
 
-def settings(**fields: Any) -> Settings:
-    """Settings for tests."""
-    return Settings(**fields)
+def settings(bench: Bench, **fields: Any) -> Settings:
+    """Settings for tests, which keep nothing outside of the test's own folder."""
+    return Settings(**({"cache_dir": bench.scratch / "cache"} | fields))
 
 
 @contextlib.asynccontextmanager
@@ -60,7 +60,7 @@ async def serving(
     bench: Bench, engine: Engine, *, ready: bool = True, **fields: Any
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the application, in this process, with the application's lifespan around it."""
-    app = create_app(settings(**fields), engine, bench.store)
+    app = create_app(settings(bench, **fields), engine, bench.store)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
@@ -72,7 +72,7 @@ async def serving(
 @contextlib.asynccontextmanager
 async def live(bench: Bench, engine: Engine, **fields: Any) -> AsyncIterator[str]:
     """The URL of a real server over the application."""
-    async with live_app(create_app(settings(**fields), engine, bench.store)) as url:
+    async with live_app(create_app(settings(bench, **fields), engine, bench.store)) as url:
         async with httpx.AsyncClient(base_url=url) as client:
             await until_ready(client)
         yield url

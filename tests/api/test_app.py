@@ -64,7 +64,7 @@ async def test_while_the_engine_restarts_requests_are_told_to_come_back(bench: B
 async def test_an_engine_that_cannot_start_is_reported_and_the_server_is_unwell(bench: Bench, error: Exception) -> None:
     failures: list[SwitchyardError] = []
     engine = ScriptedEngine(model_info(bench.base), saying([]), start_error=error)
-    app = create_app(settings(), engine, bench.store, on_failure=failures.append)
+    app = create_app(settings(bench), engine, bench.store, on_failure=failures.append)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client,
@@ -84,7 +84,9 @@ async def test_a_base_without_a_tokenizer_is_a_failure_to_start(bench: Bench) ->
     failures: list[SwitchyardError] = []
     empty = bench.scratch / "empty"
     empty.mkdir()
-    app = create_app(settings(), ScriptedEngine(model_info(empty), saying([])), bench.store, on_failure=failures.append)
+    app = create_app(
+        settings(bench), ScriptedEngine(model_info(empty), saying([])), bench.store, on_failure=failures.append
+    )
     async with app.router.lifespan_context(app):
         await until(lambda: failures)
     assert isinstance(failures[0], BaseModelError)
@@ -93,7 +95,7 @@ async def test_a_base_without_a_tokenizer_is_a_failure_to_start(bench: Bench) ->
 async def test_an_engine_that_is_gone_for_good_is_reported(bench: Bench) -> None:
     failures: list[SwitchyardError] = []
     engine = bench.engine(saying([]))
-    app = create_app(settings(), engine, bench.store, on_failure=failures.append)
+    app = create_app(settings(bench), engine, bench.store, on_failure=failures.append)
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://localhost") as client,

@@ -13,7 +13,7 @@ asked for every Monday at nine is expected on Monday at nine although nobody has
 
 import math
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import tzinfo
 
@@ -124,15 +124,15 @@ class TrafficModel:
         ordered = chosen[np.argsort(-rates[chosen], kind="stable")]
         return [(self._keys[row], float(rates[row])) for row in ordered]
 
-    def usage(self, at: float, keys: Sequence[str] | None = None) -> list[Usage]:
-        """What is known of `keys` (of all, unless given), less those that were never asked for."""
-        rates = self._rates(at, slice(None))
-        rows = (self._rows[key] for key in (self._keys if keys is None else keys) if key in self._rows)
-        return [Usage(self._keys[row], self._requests[row], self._last[row], float(rates[row])) for row in rows]
+    def usage(self, at: float) -> Iterator[Usage]:
+        """What is known of every key, as it is now; the iterator may be read elsewhere and later."""
+        rates = self._rates(at, slice(None)).tolist()
+        return map(Usage, self._keys[:], self._requests[:], self._last[:], rates)
 
-    def asked_since(self, begin: float) -> list[str]:
-        """The keys that were asked for at `begin` or later."""
-        return [self._keys[row] for row in np.flatnonzero(self._column(self._last) >= begin)]
+    @property
+    def started(self) -> float | None:
+        """When the first request was observed, by this model or by the one that it was restored from."""
+        return self._started
 
     def state(self) -> TrafficState:
         """Everything that is known: one copy, taken in milliseconds."""

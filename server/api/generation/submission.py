@@ -66,6 +66,7 @@ def submit(
         for choice in choices:
             choice.withdraw()
         raise
+    context.preloader.asked(order.routing.targets[0])
     after = partial(finish_task, order, choices, context.metrics.tasks, model.shadowing)
     return GenerationResponse(Delivery(choices, order.model, answer, stream, after))
 

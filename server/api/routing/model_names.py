@@ -2,7 +2,7 @@
 
 import asyncio
 import dataclasses
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from adapters_store import AdapterStore, InvalidName, UnknownAdapter, Version, parse_model_name
 from adapters_store.errors import StoreError
@@ -13,9 +13,13 @@ from server.engine.messages import AdapterVersion
 
 @dataclass(frozen=True)
 class Target:
-    """What a request runs on; `version` None is the bare base. It stays the same however aliases move."""
+    """What a request runs on; `version` None is the bare base. It stays the same however aliases move.
+
+    `ref` is the name by which it was found, to be resolved again later; it does not tell targets apart.
+    """
 
     version: Version | None
+    ref: AdapterRef | None = field(default=None, compare=False)
 
     @property
     def name(self) -> str:
@@ -59,7 +63,7 @@ class ModelNames:
             if ref is None:
                 return Target(None)
             # In a thread: a disk that hangs must not stop the streams of others.
-            return Target(await asyncio.to_thread(self._version, ref))
+            return Target(await asyncio.to_thread(self._version, ref), ref)
         except (InvalidName, UnknownAdapter) as error:
             error.param = error.param or "model"
             raise

@@ -179,7 +179,7 @@ class Router:
         for ref in refs:
             parsed = parse_adapter_ref(ref)
             try:
-                found[ref] = Target(None if parsed.is_base else self._version_of(parsed))
+                found[ref] = Target(None) if parsed.is_base else Target(self._version_of(parsed), parsed)
             except StoreError as error:
                 found[ref] = error
         return found

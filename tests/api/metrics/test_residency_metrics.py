@@ -99,6 +99,7 @@ def test_without_an_engine_no_size_is_told(registry: CollectorRegistry) -> None:
     assert registry.get_sample_value("switchyard_adapter_ghost_hit_ratio", {"budget": "1x"}) is None
 
 
+@pytest.mark.anyio
 async def test_what_host_memory_holds_is_drawn(bench: Bench) -> None:
     engine = bench.engine(saying([]))
     held = [ResidentAdapter(name="a", digest="sha256:a", rank=8, size_bytes=30, pinned=False)]

@@ -1,0 +1,1 @@
+"""What the traffic and operators want resident, and how the engine hears of it."""
