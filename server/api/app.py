@@ -16,7 +16,7 @@ from server.api.metrics.registry import Metrics
 from server.api.preloading.preloader import Preloader
 from server.api.publishing.store_lease import StoreLease
 from server.api.release import release
-from server.api.routes import adapters, generation, lora, lorax, models, operations, tasks, tokens
+from server.api.routes import adapters, generation, lora, lorax, models, operations, residency, tasks, tokens
 from server.api.text.tokenization import import_tokenizer_classes
 from server.config import Settings
 from server.engine.interface import Engine
@@ -87,7 +87,7 @@ def create_app(
         lifespan=lifespan,
     )
     app.state.context = context
-    for routes in (generation, lorax, models, tokens, adapters, tasks, lora, operations):
+    for routes in (generation, lorax, models, tokens, adapters, residency, tasks, lora, operations):
         app.include_router(routes.router)
     install_error_handlers(app)
     app.add_middleware(Boundary, settings=settings, metrics=metrics.requests)

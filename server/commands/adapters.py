@@ -26,6 +26,7 @@ from server.commands.adapter_options import (
 from server.commands.adapter_tables import alias_table, history_table, moved, version_table
 from server.commands.failure import CommandFailed
 from server.commands.output import Output
+from server.commands.residency import pin, unpin, usage
 from server.commands.store_upkeep import gc, verify
 
 app = typer.Typer(
@@ -35,6 +36,9 @@ app = typer.Typer(
 )
 app.command()(verify)
 app.command()(gc)
+app.command()(usage)
+app.command()(pin)
+app.command()(unpin)
 
 Description = Annotated[str | None, typer.Option(help="What the version is, in a sentence or a few.")]
 SourceJob = Annotated[str | None, typer.Option(help="The training job that it comes from.")]

@@ -5,8 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-from rich.console import Console
-from rich.table import Table
+from rich.console import Console, RenderableType
 
 # Where a table goes into a pipe or a file there is no terminal to fit into.
 _PIPE_WIDTH = 200
@@ -25,7 +24,7 @@ class Output:
         """The result: `data` as JSON, or `text` for people."""
         self._write(f"{_json(data)}\n" if self.as_json else f"{text}\n")
 
-    def table(self, data: dict[str, Any], draw: Callable[[bool], Table]) -> None:
+    def table(self, data: dict[str, Any], draw: Callable[[bool], RenderableType]) -> None:
         """A result with rows: `data` as JSON, or a table for people, drawn for a narrow terminal or not."""
         if self.as_json:
             self._write(f"{_json(data)}\n")

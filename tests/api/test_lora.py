@@ -10,7 +10,7 @@ import pytest
 from adapters_store import UnknownAdapter, parse_adapter_name
 from adapters_store.hub_source import HubSource
 from tests.adapters_store.fake_hub import configured_hub
-from tests.api.harness import Bench, serving
+from tests.api.harness import Bench, serving, until
 from tests.api.scripted_engine import ScriptedEngine, saying
 
 pytestmark = pytest.mark.anyio
@@ -159,11 +159,15 @@ async def test_sglang_gets_its_own_answer(bench: Bench, client: httpx.AsyncClien
     assert (await client.post("/unload_lora_adapter", json={"lora_name": "tuned"})).status_code == 404
 
 
-async def test_a_pin_is_refused_by_name(client: httpx.AsyncClient, roots: Path) -> None:
+async def test_sglangs_pin_holds_until_the_adapter_is_unloaded(
+    engine: ScriptedEngine, client: httpx.AsyncClient, roots: Path
+) -> None:
     body = {"lora_name": "tuned", "lora_path": str(roots / "tuned"), "pinned": True}
-    refused = await client.post("/load_lora_adapter", json=body)
-    assert refused.status_code == 400
-    assert "pinned is not supported" in refused.json()["error_message"]
+    loaded = await client.post("/load_lora_adapter", json=body)
+    assert loaded.json()["loaded_adapters"]["tuned"]["pinned"] is True
+    await until(lambda: any(one.pinned for forecast in engine.forecasts for one in forecast.versions))
+    await client.post("/unload_lora_adapter", json={"lora_name": "tuned"})
+    assert (await client.get("/v1/adapter_usage")).json()["pins"] == []
 
 
 async def test_a_place_on_a_hub_is_fetched_where_the_operator_allows_it(

@@ -156,15 +156,10 @@ class TrafficModel:
         Raises:
             ValueError: the state does not fit together; nothing was changed.
         """
-        columns = array("d"), array("d"), array("d"), array("q"), array("f")
-        for column, content in zip(
-            columns, (state.fast, state.slow, state.last, state.requests, state.profiles), strict=True
-        ):
-            column.frombytes(content)
-            values = np.frombuffer(content, dtype=column.typecode)
-            if not (np.isfinite(values).all() and (values >= 0).all()):
-                raise ValueError("a column has numbers that cannot be")
-        fast, slow, last, requests, profiles = columns
+        fast, slow, last = (_floats("d", content) for content in (state.fast, state.slow, state.last))
+        requests, profiles = array("q", state.requests), _floats("f", state.profiles)
+        if any(count < 0 for count in requests):
+            raise ValueError("a column has numbers that cannot be")
         size = len(state.keys)
         exposure = np.array(state.exposure)
         if len(set(state.keys)) != size or any(len(column) != size for column in (fast, slow, last, requests)):
@@ -263,7 +258,8 @@ class TrafficModel:
     @staticmethod
     def _column(column: "array[float] | array[int]") -> Floats:
         """A view; it must be gone before the column grows."""
-        return np.frombuffer(column, dtype=column.typecode) if column else np.zeros(0)
+        view: Floats = np.frombuffer(column, dtype=column.typecode) if column else np.zeros(0)
+        return view
 
 
 class _Season:
@@ -292,4 +288,18 @@ class _Season:
 
 def _window(half_life: float, age: float) -> float:
     """Over how many seconds a decayed count was gathered in effect, in a model of this age."""
-    return half_life / math.log(2) * (1.0 - 2.0 ** (-age / half_life))
+    return half_life / math.log(2) * (1.0 - math.exp2(-age / half_life))
+
+
+def _floats(typecode: str, content: bytes) -> "array[float]":
+    """A column of counts or times.
+
+    Raises:
+        ValueError: it has others than finite numbers from zero up.
+    """
+    values = np.frombuffer(content, dtype=typecode)
+    if not (np.isfinite(values).all() and (values >= 0).all()):
+        raise ValueError("a column has numbers that cannot be")
+    column: array[float] = array(typecode)
+    column.frombytes(content)
+    return column

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from adapters_store import StoreError, Version, parse_adapter_ref
-from adapters_store.names import AdapterRef
+from adapters_store.names import AdapterName, AdapterRef
 from server.adapters.traffic.traffic_history import TrafficHistory, TrafficRecord
 from server.adapters.traffic.traffic_model import TrafficModel
 from server.api.preloading.operator_wishes import OperatorWishes, traffic_key
@@ -86,6 +86,10 @@ class Preloader:
             top=settings.preload_top,
         )
 
+    def now(self) -> float:
+        """Unix time, as the model has it."""
+        return self._clock()
+
     def asked(self, target: Target) -> None:
         """A request for a target was accepted."""
         if target.ref is not None:
@@ -98,6 +102,12 @@ class Preloader:
         self._is_unsaved = True
         self._changed.set()
         await self.save()
+
+    async def forget_pins(self, name: AdapterName) -> None:
+        """Take back what was pinned of an adapter that is gone: a later one of its name is another."""
+        for key in self.wishes.pins:
+            if (ref := parse_adapter_ref(key)).name == name:
+                await self.pin(ref, pinned=False)
 
     def restore(self) -> None:
         """Know what was known when the server ended; blocks."""

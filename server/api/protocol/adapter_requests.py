@@ -50,6 +50,21 @@ class VersionRequest(StrictFields):
     digest: str = Field(description="The version.")
 
 
+class PinRequest(StrictFields):
+    """What to pin, or whose pin to take back."""
+
+    alias: str | None = Field(
+        None, description="The alias whose version to keep resident, wherever it moves; `latest`."
+    )
+    digest: str | None = Field(None, description="Instead, one version.")
+
+    @model_validator(mode="after")
+    def _one_version(self) -> "PinRequest":
+        if self.digest is not None and self.alias is not None:
+            raise PydanticCustomError("value_error", "may not be given together with digest", {"field": "alias"})
+        return self
+
+
 class NotesRequest(StrictFields):
     """What to note of which version."""
 

@@ -37,7 +37,6 @@ class SglangLoadRequest(StrictFields):
 
     neutral: ClassVar[Mapping[str, Neutral]] = {
         "lora_id": Neutral(),
-        "pinned": Neutral(False, hint="adapters are kept on the device by their use; leave it out, or send false"),
     }
 
     lora_name: str = Field(min_length=1, description="The adapter's name: `[tenant/]name`.", examples=[_EXAMPLE_NAME])
@@ -46,6 +45,7 @@ class SglangLoadRequest(StrictFields):
         description="An absolute directory below one of `adapter_roots`, an adapter's name in the store, or `hub:…`.",
         examples=["support"],
     )
+    pinned: bool = Field(False, description="Keep it on the device, whatever the traffic says.")
 
 
 class SglangUnloadRequest(StrictFields):

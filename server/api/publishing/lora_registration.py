@@ -80,6 +80,7 @@ async def unregister(context: Context, name: str) -> AdapterEntry:
     except UnknownAdapter:
         raise UnknownAdapter(f"The lora adapter '{name}' cannot be found.", param="lora_name") from None
     logger.info("request %s: deleted %s", request_id.get(), adapter)
+    await context.preloader.forget_pins(adapter)
     await unload_unused(context, {version.digest for version in entry.versions})
     return entry
 

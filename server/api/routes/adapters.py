@@ -113,6 +113,7 @@ async def delete_adapter(name: str, context: RequestContext) -> Response:
     entry = await context.write(context.store.delete, parse_adapter_name(name))
     digests = ", ".join(version.digest for version in entry.versions)
     _log_change("deleted", entry.name, ", ".join(entry.aliases) or "none", digests)
+    await context.preloader.forget_pins(entry.name)
     await unload_unused(context, {version.digest for version in entry.versions})
     return json_response(deletion_answer(entry, await context.write(tasks_that_name, entry.name, context.tasks)))
 

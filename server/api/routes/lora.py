@@ -5,6 +5,7 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from starlette.responses import PlainTextResponse
 
+from adapters_store.names import AdapterRef
 from server.api.context import RequestContext
 from server.api.json_response import json_response
 from server.api.protocol.lora_requests import (
@@ -62,13 +63,15 @@ async def load_lora_adapter_for_sglang(request: Request, context: RequestContext
     try:
         asked = SglangLoadRequest.parse(await read_json(request, context.settings.max_body_bytes))
         publication = await register(context, asked.lora_name, asked.lora_path, replace=False)
+        if asked.pinned:
+            await context.preloader.pin(AdapterRef(publication.version.name), pinned=True)
     except SwitchyardError as error:
         return _failure(error)
     reference = {
         "lora_id": publication.version.digest,
         "lora_name": asked.lora_name,
         "lora_path": asked.lora_path,
-        "pinned": False,
+        "pinned": asked.pinned,
     }
     return _success({asked.lora_name: reference})
 

@@ -177,7 +177,7 @@ def test_a_state_that_does_not_fit_together_changes_nothing() -> None:
         {"fast": b"\xff" * 8},
     ):
         with pytest.raises(ValueError, match=r"column|profile|time|size|multiple"):
-            traffic.restore(type(state)(**{**vars(state), **broken}))  # type: ignore[arg-type]
+            traffic.restore(type(state)(**{**vars(state), **broken}))
     assert traffic.state() == state
 
 

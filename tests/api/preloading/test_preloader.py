@@ -21,7 +21,7 @@ from tests.api.scripted_engine import ScriptedEngine, saying
 
 pytestmark = pytest.mark.anyio
 
-SOON = {"preload_interval": 0.05}
+SOON: dict[str, Any] = {"preload_interval": 0.05}
 
 
 async def ask(client: httpx.AsyncClient, model: str, times: int = 1) -> None:
