@@ -175,3 +175,11 @@ def test_a_store_that_cannot_be_opened_is_one_line(run: Run, tmp_path: Path) -> 
     finished = run("serve", "--port", 0, "--store", tmp_path / "file")
     assert finished.status == 1
     assert "cannot open the store" in finished.stderr
+
+
+def test_a_preload_plan_that_is_not_valid_stops_the_start_and_names_the_field(run: Run, tmp_path: Path) -> None:
+    plan = tmp_path / "plan.json"
+    plan.write_text('{"schedules": [{"adapters": ["support"], "from": "9 am", "to": "18:00"}]}')
+    finished = run("serve", "--port", 0, "--store", tmp_path / "store", "--preload-plan", plan)
+    assert finished.status == 1
+    assert "plan.json is not valid: schedules[0].from: '9 am' is no time" in " ".join(finished.stderr.split())

@@ -238,8 +238,10 @@ class TrafficModel:
         in_this_hour = 1.0 - 2.0 ** (-(at - now.begins) / FAST_HALF_LIFE)
         expected = slow_rate * window * (in_this_hour * current + (1.0 - in_this_hour) * season.factor(before))
         seen = self._fast_now(at, rows)
-        rates: Floats = usual * np.minimum(1.0, (1.0 + seen) / (1.0 + expected))
-        return rates + np.maximum(0.0, seen - expected - np.sqrt(seen)) / window
+        silence = np.minimum(1.0, (1.0 + seen) / (1.0 + expected))
+        surge = np.maximum(0.0, seen - expected - np.sqrt(seen)) / window
+        rates: Floats = usual * silence + surge
+        return rates
 
     def _fast_now(self, at: float, rows: slice) -> Floats:
         return self._decayed(self._fast, FAST_HALF_LIFE, at, rows)

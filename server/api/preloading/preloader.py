@@ -149,6 +149,7 @@ class Preloader:
             try:
                 await asyncio.to_thread(self._history.save, record)
             except OSError as error:
+                self._is_unsaved = True
                 reason = error.strerror or error
                 logger.warning("the traffic history %s cannot be written: %s", self._history.path, reason)
 
