@@ -135,10 +135,11 @@ class Loads:
     def _candidates(self) -> Iterator[PreloadCandidate]:
         for key in self._foretold:
             size_bytes = self._sizes[key]
-            yield PreloadCandidate(key, size_bytes, self._reload_seconds(key, size_bytes))
+            yield PreloadCandidate(key, size_bytes, self._reload_seconds(size_bytes))
 
     def _wake(self, _: None) -> None:
         self._wake_planned = False
+        self._next_preload = self._clock.now  # which rounding may have put a little before it
         self.proceed()
 
     def _begin(self, load: _Load) -> None:
@@ -171,12 +172,16 @@ class Loads:
     def _copied(self, load: _Load) -> None:
         self._idle += 1
         del self._under_way[load.key]
-        reload_seconds = self._reload_seconds(load.key, load.size_bytes)
+        reload_seconds = self._reload_seconds(load.size_bytes)
         self._device.admit(load.key, load.size_bytes, reload_seconds, self._clock.now)
         self._resident(load.key)
         self.proceed()
 
-    def _reload_seconds(self, key: str, size_bytes: int) -> float:
-        """From where it lies now: a version that host memory holds is quick to bring back."""
+    def _reload_seconds(self, size_bytes: int) -> float:
+        """What a place on the device saves: a copy, since what leaves it usually lies in host memory still.
+
+        Not by where the key lies now: one that is in the store only would be worth more before it is preloaded than
+        after, and two of them would take turns for ever.
+        """
         copy = self._times.copy_seconds(size_bytes)
-        return copy if key in self._host else copy + self._times.read_seconds(size_bytes)
+        return copy if self._host.budget_bytes else copy + self._times.read_seconds(size_bytes)
