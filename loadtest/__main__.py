@@ -7,6 +7,7 @@ from loadtest.commands.fairness import fairness
 from loadtest.commands.report import report
 from loadtest.commands.run import run
 from loadtest.commands.sweep import sweep
+from loadtest.simulation.command import simulate
 
 # What follows `--` goes to `switchyard serve`.
 _WITH_FLAGS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -21,6 +22,7 @@ app.command(context_settings=_WITH_FLAGS)(run)
 app.command(context_settings=_WITH_FLAGS)(sweep)
 app.command(context_settings=_WITH_FLAGS)(fairness)
 app.command()(report)
+app.command()(simulate)
 app.command(context_settings=_WITH_FLAGS)(baseline)
 
 if __name__ == "__main__":

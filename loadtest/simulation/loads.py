@@ -72,11 +72,11 @@ class Loads:
             self._queue.append(load)
             self.proceed()
 
-    def foretell(self, rates: Mapping[str, float]) -> None:
-        """A forecast has come, the hottest first: both tiers hear of it, and preloading begins anew."""
+    def foretell(self, rates: Mapping[str, float], *, preload: bool) -> None:
+        """A forecast has come, the hottest first: both tiers hear of it, and preloading, if any, begins anew."""
         self._device.policy.foretold(rates, self._clock.now)
         self._host.policy.foretold(rates, self._clock.now)
-        self._foretold = tuple(rates)
+        self._foretold = tuple(rates) if preload else ()
         self.proceed()
 
     def proceed(self) -> None:

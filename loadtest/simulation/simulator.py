@@ -37,6 +37,7 @@ class Simulation:
         server: the settings that are simulated.
         sizes: bytes of every adapter that the trace names.
         forecaster: predicts from the requests as they arrive; None foretells and preloads nothing.
+        preloading: preload by the forecasts; without it they only tell the policies.
         started_at: Unix time of the trace's start, for hours and days of the week.
         measured_from: seconds of the trace after which requests and loads count; those before only warm up.
     """
@@ -49,12 +50,14 @@ class Simulation:
         device_policy: EvictionPolicy,
         host_policy: EvictionPolicy,
         forecaster: Forecaster | None = None,
+        preloading: bool = True,
         started_at: float = 0.0,
         measured_from: float = 0.0,
     ) -> None:
         self._server = server
         self._sizes = sizes
         self._forecaster = forecaster
+        self._preloading = preloading and forecaster is not None
         self._started_at = started_at
         self._measured_from = measured_from
         self._clock = VirtualClock()
@@ -153,7 +156,7 @@ class Simulation:
     def _foretell(self, forecaster: Forecaster) -> None:
         foretelling = self._server.foretelling
         at = self._started_at + self._clock.now + foretelling.horizon_seconds
-        self._loads.foretell(forecaster.hottest(foretelling.count, at))
+        self._loads.foretell(forecaster.hottest(foretelling.count, at), preload=self._preloading)
 
     def _begin_to_measure(self) -> None:
         self._lookups = self._device_hits = self._host_hits = self._ended = self._useful = 0
@@ -165,7 +168,7 @@ class Simulation:
         hits = self._lookups - len(cold)
         return Outcome(
             policy=policy_name,
-            preloading=self._forecaster is not None,
+            preloading=self._preloading,
             device_budget_bytes=self._device.budget_bytes,
             host_budget_bytes=self._host.budget_bytes,
             requests=self._ended,

@@ -6,6 +6,11 @@ The worth of a version is the logarithm of
 
 which is the waiting that a byte of its place saves in a second (GreedyDual-Size-Frequency, Cherkasova 1998, with a
 decayed rate in the place of its clock).
+
+Rates decay with the requests, not with the time: a request counts half after ten times as many requests as the tier
+holds versions (the sample of TinyLFU, Einziger 2017). So a policy decides the same for the same requests, however fast
+they come, and remembers longer where there is more to remember. A fixed half-life suits one rate of requests only: if
+it is much shorter than a version's usual gap, this is LRU; if much longer, yesterday's favourites stay.
 """
 
 import math
@@ -14,9 +19,13 @@ from dataclasses import dataclass
 
 from server.adapters.eviction.decayed_rates import DecayedRates
 from server.adapters.eviction.ranking import Ranking
+from server.adapters.eviction.request_pace import RequestPace
 
-HALF_LIFE_SECONDS = 60.0
-"""After how long a request counts half."""
+REQUESTS_PER_VERSION = 10
+"""A request counts half after so many requests for each version that the tier holds."""
+
+FEWEST_VERSIONS = 16
+"""A tier that holds fewer remembers as if it held so many."""
 
 
 @dataclass(frozen=True)
@@ -31,20 +40,28 @@ class Rated:
     Args:
         cost_aware: weigh reload time and size as well; without it this is LFU with ageing.
         predicted: take a foretold rate where it is higher than the observed one.
-        half_life: seconds after which a request counts half.
+        requests_per_version: a request counts half after so many requests for each version that the tier holds.
     """
 
-    def __init__(self, *, cost_aware: bool, predicted: bool, half_life: float = HALF_LIFE_SECONDS) -> None:
+    def __init__(
+        self, *, cost_aware: bool, predicted: bool, requests_per_version: float = REQUESTS_PER_VERSION
+    ) -> None:
         self._cost_aware = cost_aware
         self._predicted = predicted
-        self._rates = DecayedRates(half_life)
+        self._requests_per_version = requests_per_version
+        self._age = 0.0
+        """In half-lives; what `DecayedRates` takes for the time."""
+        self._rates = DecayedRates(half_life=1.0)
+        self._pace = RequestPace()
         self._foretold: dict[str, float] = {}
         self._costs: dict[str, _Cost] = {}
         self._held = Ranking()
 
     def asked(self, key: str, now: float) -> None:
         """See `EvictionPolicy`."""
-        self._rates.hit(key, now)
+        self._age += 1 / self._half_life
+        self._pace.asked()
+        self._rates.hit(key, self._age)
         self._rank(key)
 
     def admitted(self, key: str, size_bytes: int, reload_seconds: float, now: float) -> None:
@@ -62,7 +79,10 @@ class Rated:
         if not self._predicted:
             return
         before = self._foretold
-        self._foretold = {key: self._rates.level_of(rate, now) for key, rate in rates.items() if rate > 0}
+        per_half_life = self._half_life / max(self._pace.rate(now, at_least=sum(rates.values())), 1e-9)
+        self._foretold = {
+            key: self._rates.level_of(rate * per_half_life, self._age) for key, rate in rates.items() if rate > 0
+        }
         for key in (before.keys() | self._foretold.keys()) & self._costs.keys():
             self._rank(key)
 
@@ -73,6 +93,11 @@ class Rated:
     def coldest(self, now: float) -> Iterator[str]:
         """See `EvictionPolicy`."""
         return self._held.ascending()
+
+    @property
+    def _half_life(self) -> float:
+        """In requests."""
+        return self._requests_per_version * max(FEWEST_VERSIONS, len(self._costs))
 
     def _rank(self, key: str) -> None:
         cost = self._costs.get(key)
