@@ -4,7 +4,6 @@ import json
 import sys
 import time
 from collections.abc import Sequence
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated, cast
@@ -15,30 +14,22 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from adapters_store.atomic_file import replace_file
+from loadtest.options import LoadOptions, PopularityName
+from loadtest.plan import popularity_of
 from loadtest.simulation.budget import parse_budget
 from loadtest.simulation.comparison import real_run
 from loadtest.simulation.contender import NAMES, ContenderName, Trial
 from loadtest.simulation.demand import demand_of
 from loadtest.simulation.document import Trialled, comparison_table, document, outcomes_table
+from loadtest.simulation.outcome import Outcome
 from loadtest.simulation.simulated_server import SimulatedServer
 from loadtest.trace import read_trace
 from loadtest.workloads.arrival_times import Poisson
 from loadtest.workloads.lengths import parse_lengths
-from loadtest.workloads.popularity import Bursty, Diurnal, Drifting, Modulated, Popularity, Zipf
 from loadtest.workloads.traffic import Traffic
 
 SMOLLM2_BYTES_PER_RANK = 610_560
 """Of an fp16 adapter on all linear modules of SmolLM2-135M."""
-
-
-class PopularityName(StrEnum):
-    """Which adapters are asked how often."""
-
-    UNIFORM = "uniform"
-    ZIPF = "zipf"
-    DRIFTING = "drifting"
-    DIURNAL = "diurnal"
-    BURSTY = "bursty"
 
 
 def simulate(
@@ -71,6 +62,7 @@ def simulate(
     warm_up: Annotated[float, typer.Option(min=0, max=0.95, help="Share of the time that is not counted.")] = 0.0,
     started_at: Annotated[float, typer.Option(help="Unix time of the first request: hours, weekdays.")] = 0.0,
     out: Annotated[Path | None, typer.Option(help="Write the result to this file as JSON.")] = None,
+    plot: Annotated[Path | None, typer.Option(help="Draw hit rates over the budgets into this HTML file.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.")] = False,
 ) -> None:
     """Play a trace against a simulated cache under several policies, by the server's own policy code."""
@@ -83,10 +75,10 @@ def simulate(
         elif trace is not None:
             arrivals, source = read_trace(trace), {"source": str(trace)}
         else:
-            shape = _popularity(popularity, adapters, zipf=zipf, period=period, burst=burst, seed=seed)
+            shape = LoadOptions(popularity=popularity, zipf=zipf, period=period, burst=burst, seed=seed)
             generated = Traffic(
                 tuple(f"load-{index:06}" for index in range(adapters)),
-                shape,
+                popularity_of(shape, adapters),
                 Poisson(rate),
                 parse_lengths(prompt_tokens),
                 parse_lengths(output_tokens),
@@ -117,6 +109,8 @@ def simulate(
         out.parent.mkdir(parents=True, exist_ok=True)
         replace_file(out, json.dumps(found, indent=2).encode() + b"\n")
         stderr.print(f"Wrote {out}")
+    if plot is not None:
+        _draw(plot, [one.outcome for one in trialled], largest, stderr)
     if as_json:
         typer.echo(json.dumps(found, indent=2))
         return
@@ -140,6 +134,17 @@ def _simulate(
     return trialled
 
 
+def _draw(path: Path, outcomes: Sequence[Outcome], largest_bytes: int, console: Console) -> None:
+    try:
+        from loadtest.simulation.curve import curve_page
+    except ImportError as error:
+        console.print("error: plots need plotly: pip install 'switchyard[loadtest]'", style="red", markup=False)
+        raise typer.Exit(1) from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, curve_page(outcomes, largest_bytes).encode())
+    console.print(f"Wrote {path}")
+
+
 def _show(progress: Progress, task: TaskID, done: int) -> None:
     progress.update(task, completed=done)
 
@@ -149,21 +154,6 @@ def _contenders(text: str) -> tuple[ContenderName, ...]:
     if unknown := [name for name in names if name not in NAMES]:
         raise ValueError(f"--policies: {unknown[0]!r} is none of {', '.join(NAMES)}")
     return cast(tuple[ContenderName, ...], names)
-
-
-def _popularity(
-    name: PopularityName, adapters: int, *, zipf: float, period: float, burst: float, seed: int
-) -> Popularity:
-    base = Zipf(adapters, 0.0 if name is PopularityName.UNIFORM else zipf)
-    match name:
-        case PopularityName.DRIFTING:
-            return Drifting(base, period)
-        case PopularityName.DIURNAL:
-            return Modulated(base, Diurnal(period, seed))
-        case PopularityName.BURSTY:
-            return Modulated(base, Bursty(burst, seed=seed))
-        case _:
-            return base
 
 
 def _sizes_by_rank(names: Sequence[str], ranks: str, bytes_per_rank: int) -> dict[str, int]:

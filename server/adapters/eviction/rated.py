@@ -24,6 +24,10 @@ from server.adapters.eviction.request_pace import RequestPace
 REQUESTS_PER_VERSION = 10
 """A request counts half after so many requests for each version that the tier holds."""
 
+DISCOUNT = 1.0
+"""A foretold rate counts half (in powers of two). A forecast lags behind requests: taken in full it keeps what has just
+gone out of use, and a version that is as hot as foretold shows so by its own requests soon."""
+
 FEWEST_VERSIONS = 16
 """A tier that holds fewer remembers as if it held so many."""
 
@@ -39,7 +43,7 @@ class Rated:
 
     Args:
         cost_aware: weigh reload time and size as well; without it this is LFU with ageing.
-        predicted: take a foretold rate where it is higher than the observed one.
+        predicted: take half a foretold rate where that is higher than the observed one.
         requests_per_version: a request counts half after so many requests for each version that the tier holds.
     """
 
@@ -105,7 +109,7 @@ class Rated:
             self._held.set(key, self._worth(key, cost))
 
     def _worth(self, key: str, cost: _Cost) -> float:
-        level = max(self._rates.level(key), self._foretold.get(key, -math.inf))
+        level = max(self._rates.level(key), self._foretold.get(key, -math.inf) - DISCOUNT)
         if self._cost_aware:
             level += math.log2(max(cost.reload_seconds, 1e-6) / max(cost.size_bytes, 1))
         return level

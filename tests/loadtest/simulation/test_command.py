@@ -53,10 +53,13 @@ def test_a_recorded_trace_is_simulated_with_the_sizes_and_times_given(tmp_path: 
 
 
 def test_the_table_and_the_file_are_for_people_and_for_the_report(tmp_path: Path) -> None:
-    ran = CliRunner().invoke(app, ["simulate", *SMALL, "--out", str(tmp_path / "result.json")])
+    ran = CliRunner().invoke(
+        app, ["simulate", *SMALL, "--out", str(tmp_path / "result.json"), "--plot", str(tmp_path / "p.html")]
+    )
     assert ran.exit_code == 0
     assert "belady" in ran.output
     assert json.loads((tmp_path / "result.json").read_text())["kind"] == "simulation"
+    assert "belady" in (tmp_path / "p.html").read_text()
 
 
 def test_what_cannot_be_simulated_is_refused_with_the_reason(tmp_path: Path) -> None:
