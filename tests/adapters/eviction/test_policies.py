@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from server.adapters.eviction.choice import PolicyName, eviction_policy
 from server.adapters.eviction.decayed_rates import DecayedRates
+from server.adapters.eviction.request_pace import RequestPace
 
 NAMES: tuple[PolicyName, ...] = get_args(PolicyName)
 KEYS = ("a", "b", "c", "d", "e")
@@ -87,3 +88,41 @@ def test_a_decayed_rate_is_the_sum_of_its_halving_requests(ages: list[float]) ->
         rates.hit("a", now - age)
     expected = sum(math.log(2) / 60 * 2.0 ** (-age / 60) for age in ages)
     assert rates.rate("a", now) == pytest.approx(expected, rel=1e-6, abs=1e-300)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@given(asked=st.lists(st.sampled_from(KEYS), min_size=1, max_size=60), pace=st.sampled_from((0.001, 1.0, 1000.0)))
+def test_a_policy_decides_the_same_however_fast_the_same_requests_come(
+    name: PolicyName, asked: list[str], pace: float
+) -> None:
+    def order(gap: float) -> list[str]:
+        policy = eviction_policy(name)
+        for key in KEYS:
+            policy.admitted(key, 1, 1.0, 0)
+        for index, key in enumerate(asked):
+            policy.asked(key, index * gap)
+        return list(policy.coldest(len(asked) * gap))
+
+    assert order(pace) == order(1.0)
+
+
+def test_a_forecast_is_compared_with_what_was_counted_by_the_pace_of_requests() -> None:
+    policy = eviction_policy("predicted")
+    policy.foretold({}, 0)
+    for key in "ab":
+        policy.admitted(key, 1, 1.0, 0)
+    for now in range(1, 501):
+        policy.asked("acde"[now % 4], now)
+    policy.foretold({"b": 0.1}, 501)
+    assert list(policy.coldest(501)) == ["b", "a"]  # "a" comes every fourth second
+    policy.foretold({"b": 0.8}, 502)
+    assert list(policy.coldest(502)) == ["a", "b"]
+
+
+def test_the_pace_is_what_was_foretold_until_something_was_counted() -> None:
+    pace = RequestPace()
+    assert pace.rate(10.0, at_least=3.0) == 3.0
+    for _ in range(40):
+        pace.asked()
+    assert pace.rate(20.0, at_least=3.0) == 4.0
+    assert pace.rate(1000.0, at_least=3.0) == 3.0
