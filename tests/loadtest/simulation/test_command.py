@@ -3,6 +3,7 @@
 import json
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,10 +18,10 @@ from loadtest.trace import Arrival, write_trace
 SMALL = ("--adapters", "30", "--requests", "600", "--budget", "4x,8x", "--host", "16x")
 
 
-def simulated(*arguments: str) -> dict[str, list[dict[str, float]]]:
+def simulated(*arguments: str) -> dict[str, list[dict[str, Any]]]:
     ran = CliRunner().invoke(app, ["simulate", *arguments, "--json"])
     assert ran.exit_code == 0, ran.output
-    found: dict[str, list[dict[str, float]]] = json.loads(ran.stdout)
+    found: dict[str, list[dict[str, Any]]] = json.loads(ran.stdout)
     return found
 
 
