@@ -9,8 +9,8 @@ decayed rate in the place of its clock).
 
 Rates decay with the requests, not with the time: a request counts half after some requests for each version that the
 tier holds (as the sample of TinyLFU does, Einziger 2017). So a policy decides the same for the same requests, however
-fast they come, and remembers longer where there is more to remember. A fixed half-life suits one rate of requests only: if
-it is much shorter than a version's usual gap, this is LRU; if much longer, yesterday's favourites stay.
+fast they come, and remembers longer where there is more to remember. A fixed half-life suits one rate of requests
+only: if it is much shorter than a version's usual gap, this is LRU; if much longer, yesterday's favourites stay.
 """
 
 import math
@@ -22,8 +22,9 @@ from server.adapters.eviction.ranking import Ranking
 from server.adapters.eviction.request_pace import RequestPace
 
 REQUESTS_PER_VERSION = 2
-"""A request counts half after so many requests for each version that the tier holds. More is better for popularities
-that stay or drift slowly, and much worse where the working set changes at once: 10 has 6 times LRU's cold starts there."""
+"""A request counts half after so many requests for each version that the tier holds. More is better for
+popularities that stay or drift slowly, and much worse where the working set changes at once: 10 has 6 times LRU's
+cold starts there."""
 
 DISCOUNT = 1.0
 """A foretold rate counts half (in powers of two). A forecast lags behind requests: taken in full it keeps what has just
