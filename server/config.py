@@ -162,6 +162,22 @@ class Settings(BaseSettings):
         16, description="Requests of one adapter that are admitted as one group."
     )
 
+    window: Literal["fixed", "adaptive"] = Field(
+        "fixed",
+        description="`fixed`: the window lasts `window_ms`; `adaptive`: 10 to 50 ms while the next request of the "
+        "adapter is expected soon enough to be worth waiting for, else none.",
+    )
+    fairness: Literal["tokens", "none"] = Field(
+        "tokens",
+        description="`tokens`: the tenant, and of a tenant the adapter, that was served the fewest tokens goes first; "
+        "`none`: the oldest request does.",
+    )
+    starvation_seconds: Annotated[float, Field(gt=0)] = Field(
+        30.0,
+        description="After so many seconds of waiting a request is due whatever fairness and priorities say: the "
+        "oldest such one has every fourth turn.",
+    )
+
     shadow_rows: Annotated[int, Field(ge=0)] = Field(
         0,
         description="Rows that shadows of task routes may take while answers are on their way; with 0 they run only "

@@ -51,6 +51,10 @@ class GrammarQueue:
         """Every sequence that is still here."""
         return [sequence for sequence, _ in self._compiling.values()]
 
+    def oldest_waiting(self, now: float) -> float:
+        """Seconds for which the oldest sequence has been here; 0 where there is none."""
+        return max((now - sequence.arrived for sequence in self.sequences()), default=0.0)
+
     def __len__(self) -> int:
         return len(self._compiling)
 

@@ -227,7 +227,7 @@ class EngineLoop:
     def _deliver(self) -> None:
         """Send what happened, with a snapshot of the state when one is due."""
         now = self._clock()
-        self._state_pending = self._state_pending or bool(self._outbox)
+        self._state_pending = self._state_pending or bool(self._outbox) or self.scheduler.rowless > 0
         if self._state_pending and now - self._state_sent >= STATE_INTERVAL:
             self._outbox.append(self._state())
             self._state_sent, self._state_pending = now, False
@@ -248,5 +248,8 @@ class EngineLoop:
             adapter_bytes=self.residency.used_bytes,
             adapter_budget_bytes=self.residency.budget_bytes,
             resident=self.residency.resident(),
+            oldest_waiting_seconds=max(
+                scheduler.oldest_waiting(self._clock()), self._grammars.oldest_waiting(self._clock())
+            ),
             waiting_adapters=[queue.adapter.name for queue in scheduler.waiting.by_age() if queue.adapter],
         )

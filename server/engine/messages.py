@@ -228,13 +228,14 @@ class GroupReport(msgspec.Struct, frozen=True, kw_only=True, tag="group"):
     """A same-adapter group was admitted.
 
     `held_seconds`: how long the window held it although a row and its adapter were free; `waited_seconds`: since
-    its first request arrived.
+    its first request arrived; `window_seconds`: how long its window was.
     """
 
     digest: str | None
     size: int
     held_seconds: float
     waited_seconds: float
+    window_seconds: float = 0.0
 
 
 class LookupReport(msgspec.Struct, frozen=True, kw_only=True, tag="lookup"):
@@ -299,7 +300,10 @@ class ResidentAdapter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class EngineState(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
-    """A snapshot for gauges, sent when something changed, at most a few times a second."""
+    """A snapshot for gauges, sent when something changed or waits, at most a few times a second.
+
+    `oldest_waiting_seconds`: for how long the oldest request without a row has been in the engine.
+    """
 
     running: int
     waiting: int
@@ -312,6 +316,7 @@ class EngineState(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
     adapter_budget_bytes: int
     resident: list[ResidentAdapter]
     waiting_adapters: list[str]
+    oldest_waiting_seconds: float = 0.0
     host_bytes: int = 0
     host_budget_bytes: int = 0
     host: list[ResidentAdapter] = []

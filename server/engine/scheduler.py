@@ -1,8 +1,9 @@
 """Which tokens of which sequences the next step computes.
 
 Continuous batching: every decoding row gets its token, prompts are prefilled in chunks with what is left of
-the step's token budget, and waiting groups are admitted, the oldest first. A group is the waiting sequences of
-one adapter version; the same-adapter window is an order among groups, never a sleep.
+the step's token budget, and waiting groups are admitted in the order of their turns (`fair_queue.py`). A group
+is the waiting sequences of one tenant for one adapter version; the same-adapter window is an order among groups,
+never a sleep.
 """
 
 import time
@@ -12,10 +13,13 @@ from dataclasses import dataclass
 from server.adapters.loader import LoadFailure
 from server.adapters.residency import Residency
 from server.engine.batch import Batch, Row
+from server.engine.deadlines import Deadlines
+from server.engine.fair_queue import Fairness, FairQueue
 from server.engine.kv_cache import BlockHash, KVCache
 from server.engine.messages import Event, Failed, GroupReport, LookupReport, Started, Tier
 from server.engine.sequence import Sequence
 from server.engine.waiting import AdapterQueue, WaitingQueues
+from server.engine.window import Window, WindowMode
 
 
 @dataclass(frozen=True)
@@ -27,6 +31,9 @@ class SchedulerLimits:
     window: float
     max_group: int
     adapter_wait_timeout: float
+    window_mode: WindowMode = "fixed"
+    fairness: Fairness = "tokens"
+    starvation_seconds: float = 30.0
 
     @property
     def space_patience(self) -> float:
@@ -56,6 +63,9 @@ class Scheduler:
         self._preempted: list[Sequence] = []
         self._pinned: set[Sequence] = set()
         self._settled_at = clock()
+        self._fair = FairQueue(limits.fairness, limits.starvation_seconds)
+        self._window = Window(limits.window_mode, limits.window)
+        self._deadlines = Deadlines(limits.max_batch_tokens)
         self._step_seconds = 0.0  # an upper envelope: what the next step may well take
         self.waiting = WaitingQueues()
         self.preemptions = 0
@@ -84,7 +94,13 @@ class Scheduler:
             tier: Tier = "device" if self._residency.is_resident(digest) else "store"
             sequence.tier = tier
             self._emit(LookupReport(name=sequence.adapter.name, digest=digest, tier=tier))
+        self._window.arrived(sequence.digest, sequence.arrived)
+        self._fair.enter(sequence)
         self.waiting.add(sequence)
+
+    def oldest_waiting(self, now: float) -> float:
+        """Seconds for which the oldest sequence without a row has been here; 0 where all have one."""
+        return max((now - sequence.arrived for sequence in (*self.waiting, *self._preempted)), default=0.0)
 
     def get(self, request_id: str) -> Sequence | None:
         return self._sequences.get(request_id)
@@ -92,6 +108,7 @@ class Scheduler:
     def schedule(self) -> Batch | None:
         """The next step, or None when nothing can run now."""
         now = self._clock()
+        self._drop_late(now)
         blocked = self._settle_adapters(now)
         planned, preempted = self._continue_running()
         if not preempted and self._resume(planned):
@@ -105,8 +122,11 @@ class Scheduler:
     def advance(self, batch: Batch, seconds: float) -> None:
         """Account for a step that ran: its KV is computed, its full blocks may be shared."""
         self._step_seconds = max(seconds, 0.9 * self._step_seconds)
+        self._deadlines.ran(seconds)
         for row in batch.rows:
             sequence = row.sequence
+            if row.sample:
+                self._fair.generated(sequence)
             first = sequence.computed // self._kv.block_size
             sequence.computed += row.count
             hashes = sequence.block_hashes(self._kv.block_size)
@@ -123,6 +143,7 @@ class Scheduler:
             self._preempted.remove(sequence)
         else:
             self.waiting.remove(sequence)
+        self._fair.leave(sequence)
         self._unpin(sequence)
 
     def sequences(self) -> list[Sequence]:
@@ -151,11 +172,22 @@ class Scheduler:
             scored=sequence.scored_by(sequence.computed, count),
         )
 
+    def _drop_late(self, now: float) -> None:
+        """End what can no longer be answered in its time."""
+        for sequence, message in self._deadlines.late(self.sequences(), now):
+            self.remove(sequence)
+            self._emit(Failed(request_id=sequence.id, code="deadline_exceeded", message=message))
+
     def _settle_adapters(self, now: float) -> AdapterQueue | None:
-        """Move loads on, let the base answer for what cannot load, and return the group that lacks device space."""
+        """Move loads on, let the base answer for what cannot load, and return the group that lacks device space.
+
+        Space goes by age, in rounds between tenants, and not by who was served least: an order that changes with every
+        token would have adapters evict each other in circles.
+        """
         elapsed, self._settled_at = now - self._settled_at, now
         row_is_free = len(self._running) < self._limits.max_rows
-        queues = [queue for queue in self.waiting.by_age() if queue.adapter is not None]
+        waiting = self.waiting.by_age() if self._limits.fairness == "none" else self.waiting.in_rounds()
+        queues = [queue for queue in waiting if queue.adapter is not None]
         blocked = self._residency.settle(queue.adapter for queue in queues if queue.adapter is not None)
         for queue in queues:
             assert queue.adapter is not None
@@ -185,7 +217,9 @@ class Scheduler:
             )
             return
         self.waiting.remove(sequence)
+        self._fair.leave(sequence)
         sequence.fall_back(failure)
+        self._fair.enter(sequence)
         self.waiting.add(sequence)
 
     def _continue_running(self) -> tuple[dict[Sequence, int], bool]:
@@ -235,44 +269,63 @@ class Scheduler:
         return True
 
     def _admit(self, planned: dict[Sequence, int], now: float, blocked: AdapterQueue | None) -> None:
-        """Admit waiting groups, the oldest first, while rows, tokens and blocks last."""
+        """Admit waiting groups in the order of their turns, while rows, tokens and blocks last."""
         busy = bool(self._running)
         draining = self._draining(blocked, now)
-        for queue in self.waiting.by_age():
+        queues = self.waiting.by_age()
+        for queue in queues:
             queue.account_hold(now)
+        ready = [queue for queue in queues if queue.digest is None or self._residency.is_resident(queue.digest)]
+        for queue, first in self._fair.turns(ready, now):
             if len(self._running) >= self._limits.max_rows or self._token_budget(planned) <= 0:
-                continue
-            if queue.digest is not None and not self._residency.is_resident(queue.digest):
-                continue
+                return
             if blocked is not None and queue.digest in draining and queue.opened > blocked.opened:
                 continue
             if busy and self._window_is_open(queue, now):
                 queue.hold(now)
-            elif not self._admit_group(queue, planned, now):
+            elif not self._admit_group(queue, first, planned, now):
                 return
 
-    def _admit_group(self, queue: AdapterQueue, planned: dict[Sequence, int], now: float) -> bool:
-        """Start the sequences of one group; False when blocks lack for the first, so that none overtakes it."""
+    def _admit_group(
+        self, queue: AdapterQueue, first: Sequence | None, planned: dict[Sequence, int], now: float
+    ) -> bool:
+        """Start the sequences of one group, `first` before the others; False when blocks lack for one.
+
+        Nothing overtakes that one: it has the next turn.
+        """
         held, opened, size, lacking = queue.held_seconds, queue.opened, 0, False
+        window = self._window.length(queue, now, self._step_seconds)
         prefilling = self._prefilling()
-        for sequence in queue.sequences[: self._limits.max_group]:
+        group = [first, *(other for other in queue.sequences if other is not first)] if first else queue.sequences
+        for sequence in group[: self._limits.max_group]:
             if self._next_prefix(sequence) in prefilling:
                 continue
             budget = self._token_budget(planned)
             if len(self._running) >= self._limits.max_rows or budget <= 0:
                 break
             if not self._take_row(sequence):
+                self._fair.lacked_blocks(sequence)
                 lacking = True
                 break
             prefilling |= self._unsealed(sequence)
             self.waiting.remove(sequence)
+            self._fair.admitted(sequence)
             self._announce(sequence)
             planned[sequence] = min(sequence.pending, budget)
             size += 1
         if size:
-            self._emit(GroupReport(digest=queue.digest, size=size, held_seconds=held, waited_seconds=now - opened))
+            self._fair.took_turn(first)
+            self._emit(
+                GroupReport(
+                    digest=queue.digest,
+                    size=size,
+                    held_seconds=held,
+                    waited_seconds=now - opened,
+                    window_seconds=window,
+                )
+            )
             queue.held_seconds = 0.0
-        return size > 0 or not lacking
+        return not lacking
 
     def _prefilling(self) -> set[BlockHash]:
         """The prefixes that running rows are about to compute."""
@@ -308,7 +361,7 @@ class Scheduler:
         """Would the group still be within its window at the next step?"""
         if len(queue) >= self._limits.max_group:
             return False
-        return now + self._step_seconds < queue.opened + self._limits.window
+        return self._window.is_open(queue, now, self._step_seconds)
 
     def _take_row(self, sequence: Sequence) -> bool:
         """Give a sequence a row, the blocks of all its tokens and its pin; False, and no change, when blocks lack.

@@ -51,6 +51,16 @@ class Sequence:
         return self.request.request_id
 
     @property
+    def tenant(self) -> str:
+        """Whose share of the engine it takes from."""
+        return self.request.tenant
+
+    @property
+    def deadline(self) -> float | None:
+        """When the answer must be complete, on the clock of `arrived`; None is never."""
+        return None if self.request.timeout is None else self.arrived + self.request.timeout
+
+    @property
     def digest(self) -> str | None:
         """The adapter version that answers; None is the base."""
         return self.adapter.digest if self.adapter else None

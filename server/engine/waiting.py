@@ -1,6 +1,7 @@
-"""The sequences that wait for a row: one queue per adapter version."""
+"""The sequences that wait for a row: one queue per tenant and adapter version."""
 
 import bisect
+from collections import Counter
 from collections.abc import Iterator
 
 from server.engine.messages import AdapterVersion
@@ -8,10 +9,14 @@ from server.engine.sequence import Sequence
 
 
 class AdapterQueue:
-    """The waiting sequences of one adapter version (or of the base), the longest-waiting first."""
+    """The waiting sequences of one tenant for one adapter version (or for the base).
 
-    def __init__(self, adapter: AdapterVersion | None) -> None:
+    Those of a higher priority come first, of equal ones the longest-waiting.
+    """
+
+    def __init__(self, adapter: AdapterVersion | None, tenant: str = "") -> None:
         self.adapter = adapter
+        self.tenant = tenant
         self.sequences: list[Sequence] = []
         self.held_seconds = 0.0
         self._held_at: float | None = None
@@ -21,9 +26,19 @@ class AdapterQueue:
         return self.adapter.digest if self.adapter else None
 
     @property
+    def priority(self) -> int:
+        """The highest that waits here."""
+        return self.sequences[0].request.priority
+
+    @property
+    def oldest(self) -> Sequence:
+        """The sequence that has waited longest."""
+        return min(self.sequences, key=lambda waiting: waiting.arrived)
+
+    @property
     def opened(self) -> float:
-        """When the same-adapter window opened: the arrival of the first sequence."""
-        return self.sequences[0].arrived
+        """When the same-adapter window opened: the arrival of the longest-waiting sequence."""
+        return self.oldest.arrived
 
     def hold(self, now: float) -> None:
         """The window holds the group back in the step that begins now, although a row is free."""
@@ -43,23 +58,37 @@ class WaitingQueues:
     """All queues. Sequences that fell back keep the place that their arrival gave them."""
 
     def __init__(self) -> None:
-        self._queues: dict[str | None, AdapterQueue] = {}
+        self._queues: dict[tuple[str, str | None], AdapterQueue] = {}
 
     def add(self, sequence: Sequence) -> None:
-        queue = self._queues.get(sequence.digest)
+        key = (sequence.tenant, sequence.digest)
+        queue = self._queues.get(key)
         if queue is None:
-            queue = self._queues[sequence.digest] = AdapterQueue(sequence.adapter)
-        bisect.insort(queue.sequences, sequence, key=lambda waiting: waiting.arrived)
+            queue = self._queues[key] = AdapterQueue(sequence.adapter, sequence.tenant)
+        bisect.insort(queue.sequences, sequence, key=lambda waiting: (-waiting.request.priority, waiting.arrived))
 
     def remove(self, sequence: Sequence) -> None:
-        queue = self._queues[sequence.digest]
+        key = (sequence.tenant, sequence.digest)
+        queue = self._queues[key]
         queue.sequences.remove(sequence)
         if not queue.sequences:
-            del self._queues[sequence.digest]
+            del self._queues[key]
 
     def by_age(self) -> list[AdapterQueue]:
-        """The queues, the one whose first sequence has waited longest first."""
+        """The queues, the one whose oldest sequence has waited longest first."""
         return sorted(self._queues.values(), key=lambda queue: queue.opened)
+
+    def in_rounds(self) -> list[AdapterQueue]:
+        """The oldest queue of each tenant, then the second of each, and so on; each round by age.
+
+        The order does not change with what is served, only with who waits, and the oldest of all is always first.
+        """
+        begun: Counter[str] = Counter()
+        rounds = []
+        for queue in self.by_age():
+            rounds.append((begun[queue.tenant], queue))
+            begun[queue.tenant] += 1
+        return [queue for _, queue in sorted(rounds, key=lambda turn: turn[0])]
 
     def __iter__(self) -> Iterator[Sequence]:
         for queue in self._queues.values():

@@ -1,0 +1,48 @@
+"""Which requests can no longer be answered in their time."""
+
+from collections.abc import Iterable, Iterator
+
+from server.engine.sequence import Sequence
+
+_ADVICE = "give it more time, ask for fewer tokens, or send it again when the server has less to do"
+
+
+class Deadlines:
+    """Says which sequences are late, or are certain to be.
+
+    A sequence without a row is certain to be late when even the fastest step that this engine has run, once for each
+    chunk of its prompt, would end past its deadline. Rows, blocks and its adapter are taken to be free at once, and all
+    of a prompt that may be cached to be cached: nothing that could be in time is ever dropped for a guess.
+    """
+
+    def __init__(self, max_batch_tokens: int) -> None:
+        self._max_batch_tokens = max_batch_tokens
+        self._fastest_step = float("inf")
+
+    def ran(self, seconds: float) -> None:
+        """A step took that long."""
+        self._fastest_step = min(self._fastest_step, seconds)
+
+    def late(self, sequences: Iterable[Sequence], now: float) -> Iterator[tuple[Sequence, str]]:
+        """The sequences that are to end now, each with what to tell its client."""
+        for sequence in sequences:
+            deadline = sequence.deadline
+            if deadline is None:
+                continue
+            if now >= deadline:
+                yield sequence, f"timeout: {_state_of(sequence)} when the time of the request was over; {_ADVICE}"
+            elif not sequence.started and now + self._least_seconds(sequence) > deadline:
+                yield sequence, f"timeout: the first token cannot come in the time of the request any more; {_ADVICE}"
+
+    def _least_seconds(self, sequence: Sequence) -> float:
+        """A lower bound on the time to the first token."""
+        if self._fastest_step == float("inf"):
+            return 0.0
+        least = len(sequence.tokens) - sequence.reusable
+        return self._fastest_step * -(-least // self._max_batch_tokens)
+
+
+def _state_of(sequence: Sequence) -> str:
+    if not sequence.started:
+        return "no row or no adapter was free yet"
+    return f"{sequence.generated} tokens had been generated"

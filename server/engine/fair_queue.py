@@ -1,0 +1,135 @@
+"""Whose turn it is: token-weighted fair queueing between tenants and, inside a tenant, between adapters."""
+
+import heapq
+from collections.abc import Iterable, Iterator
+from typing import Literal
+
+from server.engine.sequence import Sequence
+from server.engine.virtual_counters import VirtualCounters
+from server.engine.waiting import AdapterQueue
+
+Fairness = Literal["tokens", "none"]
+
+_TenantTurn = tuple[float, int, Iterator[AdapterQueue], str]
+"""Tokens served, place by age, groups that have not had their turn, and the tenant's name."""
+
+INPUT_WEIGHT = 1.0
+OUTPUT_WEIGHT = 2.0
+"""What a token costs: one that is generated takes a step of its row, those of a prompt share one."""
+
+AGED_TURN = 4
+"""Of so many groups that are admitted, one is that of the request that has waited longest, once it has waited long."""
+
+
+class FairQueue:
+    """Counts what tenants and their adapters are served, and puts waiting groups in the order of their turns.
+
+    Of several tenants the least served one goes first. Of its groups, the one with the highest priority waiting in it;
+    of equal ones the least served. With fairness "none", the one whose head has waited longest goes first.
+
+    Bound: a request that has waited for `starvation_seconds`, and whose adapter is on the device, has its turn after
+    at most `AGED_TURN` admitted groups for itself and for each such request that came before it, whatever comes
+    after it. One that found too few free blocks has the very next turn.
+    """
+
+    def __init__(self, fairness: Fairness, starvation_seconds: float) -> None:
+        self._fairness = fairness
+        self._starvation_seconds = starvation_seconds
+        self._tenants: VirtualCounters[str] = VirtualCounters()
+        self._adapters: dict[str, VirtualCounters[str | None]] = {}
+        self._since_aged = 0
+        self._lacking: Sequence | None = None
+
+    def enter(self, sequence: Sequence) -> None:
+        """A sequence waits or runs for its tenant and adapter from now on."""
+        tenant = sequence.tenant
+        self._tenants.enter(tenant)
+        self._adapters.setdefault(tenant, VirtualCounters()).enter(sequence.digest)
+
+    def leave(self, sequence: Sequence) -> None:
+        """A sequence has ended, or is about to change its adapter."""
+        tenant = sequence.tenant
+        self._tenants.leave(tenant)
+        self._adapters[tenant].leave(sequence.digest)
+        if not self._tenants.is_active(tenant):
+            del self._adapters[tenant]
+        if self._lacking is sequence:
+            self._lacking = None
+
+    def admitted(self, sequence: Sequence) -> None:
+        """A sequence got its first row: what it has to compute of its prompt is charged, cached prefixes are not."""
+        self._charge(sequence, INPUT_WEIGHT * sequence.pending)
+        if self._lacking is sequence:
+            self._lacking = None
+
+    def generated(self, sequence: Sequence) -> None:
+        """A sequence got a token."""
+        self._charge(sequence, OUTPUT_WEIGHT)
+
+    def lacked_blocks(self, sequence: Sequence) -> None:
+        """The sequence whose turn it was found too few free blocks: it keeps its turn."""
+        self._lacking = sequence
+
+    def served(self, tenant: str, digest: str | None) -> tuple[float, float]:
+        """The counters of an active tenant and of one of its adapters."""
+        return self._tenants.served(tenant), self._adapters[tenant].served(digest)
+
+    def turns(self, queues: Iterable[AdapterQueue], now: float) -> Iterator[tuple[AdapterQueue, Sequence | None]]:
+        """Each of `queues` once, in the order of their turns; what is admitted meanwhile is taken into account.
+
+        Beside a queue stands the sequence to begin with, where that is not its first. The caller says `took_turn`.
+        """
+        by_age = sorted(queues, key=lambda queue: queue.opened)
+        if self._fairness == "none":
+            yield from ((queue, queue.oldest) for queue in by_age)
+            return
+        # All of it before the first turn: a queue that has had its turn may be empty.
+        aged = iter([(queue, queue.oldest) for queue in by_age if now - queue.opened > self._starvation_seconds])
+        fair = self._in_turn(self._tenant_turns(by_age))
+        given: set[int] = set()
+        lacking = next((queue for queue in by_age if self._lacking in queue.sequences), None)
+        if lacking is not None:
+            given.add(id(lacking))
+            yield lacking, self._lacking
+        while True:
+            turn: tuple[AdapterQueue, Sequence | None] | None = None
+            if self._since_aged >= AGED_TURN - 1:
+                turn = next((turn for turn in aged if id(turn[0]) not in given), None)
+            if turn is None:
+                turn = next(((queue, None) for queue in fair if id(queue) not in given), None)
+            if turn is None:
+                return
+            given.add(id(turn[0]))
+            yield turn
+
+    def took_turn(self, first: Sequence | None) -> None:
+        """A group was admitted, with `first` (see `turns`) or without one to begin with."""
+        self._since_aged = 0 if first is not None else self._since_aged + 1
+
+    def _tenant_turns(self, by_age: Iterable[AdapterQueue]) -> list[_TenantTurn]:
+        """The groups of each tenant in their order; a heap. Tenants that are served equally stand by age."""
+        tenants: dict[str, list[AdapterQueue]] = {}
+        for queue in by_age:
+            tenants.setdefault(queue.tenant, []).append(queue)
+        turns = []
+        for age, (tenant, groups) in enumerate(tenants.items()):
+            served = self._adapters[tenant].served
+            ordered = sorted(groups, key=lambda queue: (-queue.priority, served(queue.digest)))
+            turns.append((self._tenants.served(tenant), age, iter(ordered), tenant))
+        heapq.heapify(turns)
+        return turns
+
+    def _in_turn(self, turns: list[_TenantTurn]) -> Iterator[AdapterQueue]:
+        """The next group of the least served tenant, again and again."""
+        while turns:
+            _, age, groups, tenant = turns[0]
+            queue = next(groups, None)
+            if queue is None:
+                heapq.heappop(turns)
+                continue
+            yield queue
+            heapq.heapreplace(turns, (self._tenants.served(tenant), age, groups, tenant))
+
+    def _charge(self, sequence: Sequence, tokens: float) -> None:
+        self._tenants.charge(sequence.tenant, tokens)
+        self._adapters[sequence.tenant].charge(sequence.digest, tokens)
