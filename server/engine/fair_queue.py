@@ -38,6 +38,7 @@ class FairQueue:
         self._tenants: VirtualCounters[str] = VirtualCounters()
         self._adapters: dict[str, VirtualCounters[str | None]] = {}
         self._since_aged = 0
+        self._due: Sequence | None = None
         self._lacking: Sequence | None = None
 
     def enter(self, sequence: Sequence) -> None:
@@ -55,6 +56,8 @@ class FairQueue:
             del self._adapters[tenant]
         if self._lacking is sequence:
             self._lacking = None
+        if self._due is sequence:
+            self._due = None
 
     def admitted(self, sequence: Sequence) -> None:
         """A sequence got its first row: what it has to compute of its prompt is charged, cached prefixes are not."""
@@ -95,6 +98,7 @@ class FairQueue:
             turn: tuple[AdapterQueue, Sequence | None] | None = None
             if self._since_aged >= AGED_TURN - 1:
                 turn = next((turn for turn in aged if id(turn[0]) not in given), None)
+                self._due = turn[1] if turn is not None else None
             if turn is None:
                 turn = next(((queue, None) for queue in fair if id(queue) not in given), None)
             if turn is None:
@@ -104,7 +108,7 @@ class FairQueue:
 
     def took_turn(self, first: Sequence | None) -> None:
         """A group was admitted, with `first` (see `turns`) or without one to begin with."""
-        self._since_aged = 0 if first is not None else self._since_aged + 1
+        self._since_aged = 0 if first is not None and first is self._due else self._since_aged + 1
 
     def _tenant_turns(self, by_age: Iterable[AdapterQueue]) -> list[_TenantTurn]:
         """The groups of each tenant in their order; a heap. Tenants that are served equally stand by age."""

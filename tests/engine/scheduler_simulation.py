@@ -5,10 +5,12 @@ from typing import Any, TypeVar
 
 from server.adapters.residency import Residency
 from server.engine.batch import Batch
+from server.engine.fair_queue import Fairness
 from server.engine.kv_cache import KVCache
 from server.engine.messages import AdapterVersion, Event, FallbackPolicy, SamplingParams, Submit
 from server.engine.scheduler import Scheduler, SchedulerLimits
 from server.engine.sequence import Sequence
+from server.engine.window import WindowMode
 from tests.scripted_loader import ScriptedLoader, form_of
 
 Kind = TypeVar("Kind")
@@ -28,6 +30,9 @@ class Simulation:
     blocks: int = 64
     device_adapters: int = 8
     step_seconds: float = 0.002
+    window_mode: WindowMode = "fixed"
+    fairness: Fairness = "tokens"
+    starvation: float = 30.0
     loader: ScriptedLoader = field(default_factory=lambda: ScriptedLoader(immediate=form_of(ADAPTER_BYTES)))
     now: float = 100.0
     events: list[Event] = field(default_factory=list)
@@ -47,6 +52,9 @@ class Simulation:
             window=self.window,
             max_group=self.max_group,
             adapter_wait_timeout=self.timeout,
+            window_mode=self.window_mode,
+            fairness=self.fairness,
+            starvation_seconds=self.starvation,
         )
         self.scheduler = Scheduler(limits, self.kv, self.residency, emit=self.events.append, clock=lambda: self.now)
         self._count = 0
@@ -59,6 +67,9 @@ class Simulation:
         tokens: int = 4,
         fallback: FallbackPolicy = "base",
         like: Sequence | None = None,
+        tenant: str = "",
+        priority: int = 0,
+        deadline: float | None = None,
         **sampling: Any,
     ) -> Sequence:
         """A request comes in now, with a prompt that shares no block with another, or with that of `like`."""
@@ -68,6 +79,9 @@ class Simulation:
             prompt=like.request.prompt if like else [self._count * 1000 + index for index in range(prompt)],
             adapter=adapter,
             fallback=fallback,
+            tenant=tenant,
+            priority=priority,
+            timeout=deadline,
             sampling=SamplingParams(max_tokens=tokens, temperature=0, ignore_eos=True, **sampling),
         )
         sequence = Sequence(request, self.now)

@@ -34,4 +34,6 @@ def command_of(order: Order, plan: Plan, index: int, fallback: FallbackPolicy) -
         sampling=order.sampling_of(plan, index),
         adapter=plan.target.as_engine_version(),
         fallback=fallback,
+        tenant=plan.target.tenant,
+        priority=order.priority,
     )

@@ -2,6 +2,9 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
+from time import monotonic
+
+import msgspec
 
 from server.api.generation.admission import Place
 from server.api.generation.attempt import Attempt
@@ -14,14 +17,15 @@ from server.api.metrics.request_metrics import RequestRecord
 from server.api.routing.model_names import Target
 from server.api.routing.router import Routing
 from server.engine.interface import Engine, Generation
-from server.engine.messages import Failed, PromptScores, Started, Tokens, TokenScore
+from server.engine.messages import Failed, PromptScores, RequestEvent, Started, Tokens, TokenScore
 from server.errors import EngineFailed
 
 
 class Choice:
     """A generation, its place and its record: however it ends, the first is over, and the others are closed.
 
-    `attempts` are made in order: the next one when the engine cannot apply the adapter of the one before it.
+    `attempts` are made in order: the next one when the engine cannot apply the adapter of the one before it. All of
+    them together have until `deadline`, on the monotonic clock.
     `scored` is where the choices of one prompt share its scored tokens.
     """
 
@@ -35,6 +39,7 @@ class Choice:
         engine: Engine,
         record: RequestRecord,
         place: Place,
+        deadline: float | None = None,
         scored: SharedPrompt | None = None,
     ) -> None:
         self.index = index
@@ -46,6 +51,7 @@ class Choice:
         self._engine = engine
         self._record = record
         self._place = place
+        self._deadline = deadline
         self._scored = scored
         self._passed: list[tuple[Target, Failed]] = []
         self._generation: Generation | None = None
@@ -73,12 +79,15 @@ class Choice:
         return "".join(self._said)
 
     def submit(self) -> None:
-        """Hand the attempt to the engine.
+        """Hand the attempt to the engine, with what is left of the request's time.
 
         Raises:
             EngineUnavailable: the engine is not ready.
         """
-        self._generation = self._engine.submit(self.attempt.command)
+        command = self.attempt.command
+        if self._deadline is not None:
+            command = msgspec.structs.replace(command, timeout=max(0.0, self._deadline - monotonic()))
+        self._generation = self._engine.submit(command)
 
     def close(self, outcome: str) -> None:
         """End the choice, if it has not ended."""
@@ -102,7 +111,7 @@ class Choice:
         """An opening, pieces, and an ending.
 
         Raises:
-            AdapterUnavailable, EngineUnavailable, EngineFailed, InvalidRequest: it ended without one.
+            AdapterUnavailable, DeadlineExceeded, EngineUnavailable, EngineFailed, InvalidRequest: it ended without one.
         """
         yield await self._start()
         text, scores = self.attempt.text, list[TokenScore | None]()
@@ -111,7 +120,7 @@ class Choice:
             if not isinstance(event, Tokens) or event.finish_reason == "cancelled":
                 if isinstance(event, PromptScores):
                     scores += event.scores
-                raise_failure(event)
+                self._raise_failure(event)
                 continue
             if not begun:
                 begun = True
@@ -147,6 +156,12 @@ class Choice:
         self._scored.tell(source, attempt.text.prompt)
         return echo
 
+    def _raise_failure(self, event: RequestEvent) -> None:
+        """`raise_failure`, and count the deadlines among them."""
+        if isinstance(event, Failed) and event.code == "deadline_exceeded":
+            self._record.late()
+        raise_failure(event)
+
     def _received(self) -> Generation:
         assert self._generation is not None, "a choice is submitted before it is read"
         return self._generation
@@ -172,5 +187,5 @@ class Choice:
                     return await self._start()
                 if event.reason is not None:
                     self._record.refused(event.reason)
-            raise_failure(event)
+            self._raise_failure(event)
         raise EngineFailed("the engine ended the request without an answer")

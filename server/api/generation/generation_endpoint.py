@@ -4,6 +4,7 @@ import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from time import monotonic
 from typing import Generic, TypeVar
 
 from fastapi import Request, Response
@@ -53,13 +54,14 @@ class GenerationEndpoint(Generic[RequestT]):
         try:
             model = context.ready_model()
             body = await read_json(request, context.settings.max_body_bytes)
+            accepted = monotonic()
             asked = self.request_type.parse(body).on_base(model.name)
             name = quoted(asked.routed_name)
             routing = await model.router.route(asked.routed_name, asked.labels(body), field=asked.routed_field)
             if asked.fallback == "error":
                 routing = _without_stand_in(routing, context)
             with entered(model.admission, asked.choice_count) as places:
-                order = await self._order(asked, routing, context, model)
+                order = await self._order(asked, routing, context, model, accepted)
                 answer = self.answer_format(asked, model.info)
                 return submit(context, model, order, answer=answer, stream=asked.stream, places=places)
         except SwitchyardError as error:
@@ -67,7 +69,9 @@ class GenerationEndpoint(Generic[RequestT]):
             logger.debug("request %s: refused: model %s, %d %s", request_id.get(), name, error.status, error.code)
             raise
 
-    async def _order(self, asked: RequestT, routing: Routing, context: Context, model: ServedModel) -> Order:
+    async def _order(
+        self, asked: RequestT, routing: Routing, context: Context, model: ServedModel, accepted: float
+    ) -> Order:
         first = await model.promptings.of(routing.targets[0])
         constraining = await constraint_of(asked, model.tokenization, first.tokenization)
 
@@ -89,6 +93,9 @@ class GenerationEndpoint(Generic[RequestT]):
             plans=await plan(routing.targets),
             fallback=asked.fallback or context.settings.fallback,
             n=asked.n,
+            # On the wire the lower number goes first, as in vLLM.
+            priority=-asked.priority,
+            deadline=accepted + asked.timeout if asked.timeout is not None else None,
             reader=constraining.reader,
             plan=plan,
         )

@@ -37,6 +37,7 @@ class Order:
     """`n` choices for each prompt. `model` is what the client called it.
 
     `plans` has one plan for each target of the routing, in its order, and all have the same number of prompts.
+    `priority` is the engine's: higher is earlier. `deadline` is when all must be answered, on the monotonic clock.
     `fallback` is the policy of the last of them. `reader` makes the reader of one choice.
     `plan` makes plans for further targets; without it, shadows get no copies.
     """
@@ -46,6 +47,8 @@ class Order:
     plans: Sequence[Plan]
     fallback: FallbackPolicy
     n: int = 1
+    priority: int = 0
+    deadline: float | None = None
     reader: Callable[[], ContentReader] | None = None
     plan: Callable[[Sequence[Target]], Awaitable[Sequence[Plan]]] | None = None
 

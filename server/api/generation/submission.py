@@ -80,11 +80,14 @@ def _choice(
         for number, plan in enumerate(order.plans)
     ]
     first = attempts[0]
-    record = context.metrics.requests.begin(first.target.name, len(first.command.prompt), model.name)
+    record = context.metrics.requests.begin(
+        first.target.name, len(first.command.prompt), model.name, tenant=first.target.tenant
+    )
     return Choice(
         index,
         order.prompt_of(index),
         attempts=attempts,
+        deadline=order.deadline,
         routing=order.routing,
         engine=context.engine,
         record=record,

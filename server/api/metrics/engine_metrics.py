@@ -19,6 +19,7 @@ from server.engine.messages import (
 
 _STEP_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56)
 _HELD_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_WINDOW_SECONDS = (0.0, 0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05)
 _ROWS = (0, 1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 256)
 _TOKENS = (0, 1, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 
@@ -63,6 +64,7 @@ class EngineMetrics:
             case GroupReport():
                 self._group_size.observe(report.size)
                 self._window_held.observe(report.held_seconds)
+                self._window_open.observe(report.window_seconds)
                 self._group_waited.observe(report.waited_seconds)
             case LookupReport():
                 self._residency.looked_up(report)
@@ -103,6 +105,12 @@ class EngineMetrics:
             "switchyard_window_held_seconds",
             "Seconds the window held a group although a row and its adapter were free.",
             buckets=_HELD_SECONDS,
+            registry=registry,
+        )
+        self._window_open = Histogram(
+            "switchyard_window_open_seconds",
+            "Length of the same-adapter window of an admitted group, in seconds: 0 where nobody was expected to join.",
+            buckets=_WINDOW_SECONDS,
             registry=registry,
         )
         self._group_waited = Histogram(

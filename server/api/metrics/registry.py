@@ -47,13 +47,13 @@ class _WithoutCreationTimes(Collector):
 class Metrics:
     """`requests` and `tasks` are fed by the routes, `engine` by the engine's reports.
 
-    At most `adapter_labels` adapters, and as many tasks, get a label of their own.
+    At most `adapter_labels` adapters, and as many tasks and tenants, get a label of their own.
     """
 
     def __init__(self, engine: Engine, *, adapter_labels: int) -> None:
         self.registry = CollectorRegistry()
         labels = AdapterLabels(adapter_labels)
-        self.requests = RequestMetrics(self.registry, labels)
+        self.requests = RequestMetrics(self.registry, labels, AdapterLabels(adapter_labels))
         self.tasks = TaskMetrics(self.registry, adapter_labels)
         self.engine = EngineMetrics(self.registry, engine)
         self._model_name = ""

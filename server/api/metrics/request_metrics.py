@@ -16,10 +16,15 @@ class RequestMetrics:
     """Counts and times requests, each of their choices as one. Adapter labels come from a bounded set."""
 
     def __init__(
-        self, registry: CollectorRegistry, labels: AdapterLabels, clock: Callable[[], float] = monotonic
+        self,
+        registry: CollectorRegistry,
+        labels: AdapterLabels,
+        tenant_labels: AdapterLabels,
+        clock: Callable[[], float] = monotonic,
     ) -> None:
         self.clock = clock
         self.labels = labels
+        self.tenant_labels = tenant_labels
         self.http_responses = Counter(
             "switchyard_http_responses",
             "HTTP answers by method, route and status.",
@@ -46,6 +51,17 @@ class RequestMetrics:
         )
         self.generation_tokens = Counter(
             "switchyard_generation_tokens", "Generated tokens, by adapter asked for.", ["adapter"], registry=registry
+        )
+        self.tenant_tokens = Counter(
+            "switchyard_tenant_tokens",
+            "Tokens of prompts that started and tokens generated, by tenant; empty for the base and for adapters without.",
+            ["tenant"],
+            registry=registry,
+        )
+        self.deadline_exceeded = Counter(
+            "switchyard_deadline_exceeded",
+            "Choices of requests that could not be answered within their own timeout.",
+            registry=registry,
         )
         self.fallbacks = Counter(
             "switchyard_adapter_fallbacks",
@@ -94,17 +110,21 @@ class RequestMetrics:
             self.fallbacks.labels(reason)
             self.refusals.labels(reason)
 
-    def begin(self, adapter: str, prompt_tokens: int, model_name: str) -> "RequestRecord":
-        """A request was handed to the engine."""
-        return RequestRecord(self, self.labels.of(adapter), prompt_tokens, model_name)
+    def begin(self, adapter: str, prompt_tokens: int, model_name: str, tenant: str = "") -> "RequestRecord":
+        """A request was handed to the engine; `tenant` is empty where the adapter has none."""
+        tenant_label = self.tenant_labels.of(tenant) if tenant else ""
+        return RequestRecord(self, self.labels.of(adapter), tenant_label, prompt_tokens, model_name)
 
 
 class RequestRecord:
     """The times of one choice; `end` is called once, whatever happened."""
 
-    def __init__(self, metrics: RequestMetrics, label: str, prompt_tokens: int, model_name: str) -> None:
+    def __init__(
+        self, metrics: RequestMetrics, label: str, tenant_label: str, prompt_tokens: int, model_name: str
+    ) -> None:
         self._metrics = metrics
         self._label = label
+        self._tenant_label = tenant_label
         self._prompt_tokens = prompt_tokens
         self._model_name = model_name
         self._begun = metrics.clock()
@@ -114,12 +134,17 @@ class RequestRecord:
         """The adapter's fate is known and the prompt runs: on the base for the reason `fallback`, where it has one."""
         self._metrics.queue_seconds.observe(self._metrics.clock() - self._begun)
         self._metrics.prompt_tokens.labels(self._label).inc(self._prompt_tokens)
+        self._metrics.tenant_tokens.labels(self._tenant_label).inc(self._prompt_tokens)
         if fallback is not None:
             self._metrics.fallbacks.labels(fallback).inc()
 
     def refused(self, reason: FallbackCause) -> None:
         """The adapter could not be applied and the request allowed no fallback."""
         self._metrics.refusals.labels(reason).inc()
+
+    def late(self) -> None:
+        """The request could not be answered in its time."""
+        self._metrics.deadline_exceeded.inc()
 
     def first_token(self) -> None:
         """The first token has come."""
@@ -133,6 +158,7 @@ class RequestRecord:
         now = self._metrics.clock()
         self._metrics.requests.labels(outcome, self._label).inc()
         self._metrics.generation_tokens.labels(self._label).inc(tokens)
+        self._metrics.tenant_tokens.labels(self._tenant_label).inc(tokens)
         self._metrics.request_seconds.observe(now - self._begun)
         if self._first is not None and tokens > 1:
             self._metrics.token_seconds.observe((now - self._first) / (tokens - 1))

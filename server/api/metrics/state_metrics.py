@@ -29,6 +29,11 @@ _GAUGES: tuple[tuple[str, str, Callable[[EngineState], float]], ...] = (
         "Requests that wait for a row or for their adapter.",
         lambda state: state.waiting,
     ),
+    (
+        "switchyard_oldest_waiting_seconds",
+        "Seconds for which the oldest request without a row has been in the engine.",
+        lambda state: state.oldest_waiting_seconds,
+    ),
     ("switchyard_adapter_bytes", "Bytes of the adapters on the device.", lambda state: state.adapter_bytes),
     (
         "switchyard_adapter_budget_bytes",

@@ -7,7 +7,13 @@ from typing import Any, ClassVar, Self
 from pydantic import Field, model_validator
 
 from adapters_store.names import BASE_NAME
-from server.api.protocol.generation_request import MAX_LOGPROBS, GenerationRequest, StopStrings
+from server.api.protocol.generation_request import (
+    MAX_LOGPROBS,
+    MAX_PRIORITY,
+    MAX_TIMEOUT_SECONDS,
+    GenerationRequest,
+    StopStrings,
+)
 from server.api.protocol.strict_fields import Neutral, StrictFields, refused_field
 from server.engine.messages import FallbackPolicy
 from server.errors import InvalidRequest
@@ -71,6 +77,13 @@ class GenerateParameters(StrictFields):
     )
     fallback: FallbackPolicy | None = Field(
         None, description="When the adapter cannot be applied: `base` answers from the base, `error` with 503."
+    )
+
+    priority: int | None = Field(
+        None, ge=-MAX_PRIORITY, le=MAX_PRIORITY, description="As in `/v1/completions`: lower numbers go first."
+    )
+    timeout: float | None = Field(
+        None, gt=0, le=MAX_TIMEOUT_SECONDS, description="As in `/v1/completions`: seconds for the whole answer."
     )
 
     @property
@@ -137,6 +150,8 @@ class GenerateRequest(GenerationRequest):
             "prompt_logprobs": 0 if asked.details and asked.decoder_input_details else None,
             "stream": body.stream,
             "fallback": asked.fallback,
+            "priority": asked.priority,
+            "timeout": asked.timeout,
             "truncate": asked.truncate,
             "return_full_text": asked.return_full_text,
             "details": tells,

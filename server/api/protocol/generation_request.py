@@ -20,6 +20,8 @@ MAX_STOP_TOKEN_IDS = 64
 MAX_CHOICES = 128
 MAX_LOGIT_BIASES = 1024
 MAX_LOGPROBS = 20
+MAX_PRIORITY = 100
+MAX_TIMEOUT_SECONDS = 3600
 
 _INT64 = 2**63
 _TOKEN_ID = re.compile(r"0|[1-9][0-9]{0,9}", re.ASCII)
@@ -43,7 +45,6 @@ NEUTRAL: Mapping[str, Neutral] = {
     "logits_processors": Neutral([]),
     "lora": Neutral([], hint="name the adapter in `model`; it applies whole, at the scale that it was trained with"),
     "lora_path": Neutral(hint="publish the adapter, then name it in `model`"),
-    "priority": Neutral(0),
     "spaces_between_special_tokens": Neutral(True),
     "truncate_prompt_tokens": Neutral(hint="shorten the prompt before it is sent"),
     "typical_p": Neutral(1),
@@ -204,6 +205,20 @@ class GenerationRequest(ConstraintFields):
     )
     fallback: FallbackPolicy | None = Field(
         None, description="When the adapter cannot be applied: `base` answers from the base, `error` with 503."
+    )
+
+    priority: int = Field(
+        0,
+        ge=-MAX_PRIORITY,
+        le=MAX_PRIORITY,
+        description="Lower numbers go first among the waiting requests of one tenant; -100 to 100, 0 by default.",
+    )
+    timeout: float | None = Field(
+        None,
+        gt=0,
+        le=MAX_TIMEOUT_SECONDS,
+        description="Seconds in which the whole answer must be there, above 0 to 3600; past them the request ends with "
+        "504.",
     )
 
     @model_validator(mode="after")

@@ -27,6 +27,11 @@ class Target:
         return BASE_NAME if self.version is None else str(self.version.name)
 
     @property
+    def tenant(self) -> str:
+        """Whose adapter it is; "" for those without a tenant, and for the bare base."""
+        return (self.version.name.tenant or "") if self.version is not None else ""
+
+    @property
     def digest(self) -> str | None:
         """The version's digest, None for the bare base."""
         return None if self.version is None else self.version.digest
