@@ -155,7 +155,7 @@ def test_every_request_ends_and_once_it_is_due_few_groups_go_before_it(
         rows=rows, max_group=max_group, blocks=blocks, fairness=fairness, starvation=starvation, window=0.0
     )
     warm(simulation, "a", "b", "c")
-    sequences = []
+    sequences: list[Sequence] = []
     groups_before_due: dict[str, int] = {}
 
     def step() -> None:

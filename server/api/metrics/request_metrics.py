@@ -54,7 +54,7 @@ class RequestMetrics:
         )
         self.tenant_tokens = Counter(
             "switchyard_tenant_tokens",
-            "Tokens of prompts that started and tokens generated, by tenant; empty for the base and for adapters without.",
+            "Tokens of prompts that started and tokens generated, by tenant (empty: the base, adapters without one).",
             ["tenant"],
             registry=registry,
         )
