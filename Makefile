@@ -54,8 +54,9 @@ check: setup ## Lint, format and type checks
 	$(BIN)/mypy
 
 .PHONY: docs
-docs: setup ## Write the tables of docs/reference anew from the code
+docs: setup ## Write the tables of docs/reference and the dashboard anew from the code
 	@$(BIN)/python -m tests.docs.generated_tables
+	@$(BIN)/python -m tests.deployment.dashboard
 
 .PHONY: test
 test: check ## All checks, then all tests (PYTEST_ARGS="-k store" for some)

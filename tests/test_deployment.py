@@ -146,6 +146,36 @@ def test_prometheus_scrapes_the_server_with_its_key_from_a_file() -> None:
     assert compose()["secrets"][secret] == {"environment": "SWITCHYARD_API_KEY"}
 
 
+def test_grafana_has_no_password_of_its_own_and_writes_to_its_volume_only() -> None:
+    service = compose()["services"]["grafana"]
+    assert service["read_only"] is True
+    (secret,) = service["secrets"]
+    assert service["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"] == f"/run/secrets/{secret}"
+    assert compose()["secrets"][secret] == {"environment": "GRAFANA_ADMIN_PASSWORD"}
+    writable = [mount for mount in service["volumes"] if not mount.endswith(":ro")]
+    assert writable == ["dashboards:/var/lib/grafana"]
+
+
+def test_grafana_is_provisioned_with_what_is_mounted() -> None:
+    services = compose()["services"]
+    mounts = dict(mount.split(":")[:2] for mount in services["grafana"]["volumes"])
+    (source,) = load_yaml("deploy/grafana/provisioning/datasources/prometheus.yml")["datasources"]
+    assert source["url"] == "http://prometheus:9090"
+    (provider,) = load_yaml("deploy/grafana/provisioning/dashboards/switchyard.yml")["providers"]
+    assert provider["options"]["path"] == mounts["./deploy/grafana/dashboards"]
+    assert mounts["./deploy/grafana/provisioning"] == "/etc/grafana/provisioning"
+    home = services["grafana"]["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
+    assert home == f"{provider['options']['path']}/switchyard.json"
+    assert (ROOT / "deploy/grafana/dashboards/switchyard.json").is_file()
+
+
+def test_prometheus_reads_the_rules_that_are_mounted() -> None:
+    mounts = dict(mount.split(":")[:2] for mount in compose()["services"]["prometheus"]["volumes"])
+    (pattern,) = load_yaml("deploy/prometheus.yml")["rule_files"]
+    assert pattern == f"{mounts['./deploy/prometheus/rules']}/*.yml"
+    assert list((ROOT / "deploy/prometheus/rules").glob("*.yml"))
+
+
 def compose_command() -> list[str]:
     docker = shutil.which("docker")
     if docker is None:
@@ -158,7 +188,7 @@ def compose_command() -> list[str]:
 def run_compose(key: str | None, tmp_path: Path) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "HOME": os.environ["HOME"]}
     if key is not None:
-        environment["SWITCHYARD_API_KEY"] = key
+        environment |= {"SWITCHYARD_API_KEY": key, "GRAFANA_ADMIN_PASSWORD": "a-password"}
     empty = tmp_path / "empty.env"
     empty.touch()
     command = compose_command()

@@ -1,0 +1,71 @@
+"""What the dashboard and the rules ask Prometheus."""
+
+import re
+from typing import Any
+
+import yaml  # type: ignore[import-untyped]
+
+from tests.deployment.dashboard import dashboard
+from tests.import_graph import ROOT
+
+RULES = ROOT / "deploy" / "prometheus" / "rules"
+
+METRICS_TO_COME = frozenset(
+    {
+        "switchyard_adapter_ghost_hit_ratio",
+        "switchyard_adapter_host_budget_bytes",
+        "switchyard_adapter_host_bytes",
+        "switchyard_adapter_load_stage_seconds",
+        "switchyard_adapter_preloads_total",
+        "switchyard_adapter_working_set_adapters",
+        "switchyard_adapter_working_set_bytes",
+        "switchyard_adapters_in_host",
+        "switchyard_deadline_exceeded_total",
+        "switchyard_oldest_waiting_seconds",
+        "switchyard_tenant_tokens_total",
+        "switchyard_window_open_seconds",
+    }
+)
+"""What is asked for before the server has it. A test says when a name has come and must go from here."""
+
+_METRIC = re.compile(r"(?<![:\w])(?:switchyard_\w+|up)(?=[{\[\s)]|$)")
+_SERIES = re.compile("_(?:bucket|sum|count)$")
+_RECORDED = re.compile(r"\binstance:switchyard_\w+:\w+")
+
+
+def rules() -> list[dict[str, Any]]:
+    """Every recording and alert rule, in order."""
+    documents = [yaml.safe_load(path.read_text()) for path in sorted(RULES.glob("*.yml"))]
+    return [rule for document in documents for group in document["groups"] for rule in group["rules"]]
+
+
+def alerts() -> dict[str, dict[str, Any]]:
+    """The alert rules by name."""
+    return {rule["alert"]: rule for rule in rules() if "alert" in rule}
+
+
+def recordings() -> dict[str, str]:
+    """The recorded expressions by name."""
+    return {rule["record"]: rule["expr"] for rule in rules() if "record" in rule}
+
+
+def rule_expressions() -> list[str]:
+    """What the rules ask."""
+    return [rule["expr"] for rule in rules()]
+
+
+def dashboard_expressions() -> list[str]:
+    """What the panels ask, with Grafana's variables filled in for a server that is scraped each second."""
+    return [
+        query.expression.replace("$__rate_interval", "30s").replace("$instance", ".*")
+        for panel in dashboard().panels()
+        for query in panel.queries
+    ]
+
+
+def metrics_of(expression: str) -> set[str]:
+    """The metrics of an expression as the reference names them, those behind recorded ones included."""
+    found = {_SERIES.sub("", name) for name in _METRIC.findall(_RECORDED.sub("", expression))}
+    for name in _RECORDED.findall(expression):
+        found |= metrics_of(recordings()[name])
+    return found
