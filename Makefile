@@ -84,7 +84,7 @@ bench: setup ## Measure tokens/s at 1, 4 and 16 clients over 16 adapters
 	@$(BIN)/python -m loadtest baseline --base "$(BASE)" --out "$(BENCH_OUT)" $(BENCH_ARGS)
 
 .PHONY: soak
-soak: setup ## Fuzz a real server for SOAK_MINUTES (10) minutes; kill, crowd and race a store
+soak: setup ## Hurt a real server in many ways for SOAK_MINUTES (10), then fuzz one as long; kill, crowd and race a store
 	SOAK_MINUTES="$(SOAK_MINUTES)" $(BIN)/python -m pytest -m soak -s $(PYTEST_ARGS)
 
 .PHONY: constraints
