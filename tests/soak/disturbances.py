@@ -21,6 +21,10 @@ from tests.soak.ledger import Ledger
 from tests.soak.traffic import Traffic
 
 RANKS = (4, 8)
+OVERSIZE = "oversize"
+OVERSIZE_RANK = 128
+"""Such an adapter is larger than the device's whole budget in a soak."""
+
 READY_SECONDS = 240.0
 """An engine that was killed is back by then, also on a machine with much other work: starting one imports torch."""
 
@@ -54,10 +58,10 @@ class Disturbances:
         RandomAdapter(name="soak", rank=rank, seed=self._seed).write(directory, description)
         return directory
 
-    def publish_now(self, name: str) -> str:
+    def publish_now(self, name: str, rank: int | None = None) -> str:
         """Publish behind the server's back, and return the digest."""
         with tempfile.TemporaryDirectory() as directory:
-            made = self.write_adapter(Path(directory) / "a", self._random.choice(RANKS))
+            made = self.write_adapter(Path(directory) / "a", rank or self._random.choice(RANKS))
             digest = self._store.publish(parse_adapter_name(name), made).version.digest
         self._ledger.publish(name, digest)
         return digest
@@ -154,6 +158,14 @@ class Disturbances:
         else:
             content[-self._random.randrange(1, 1000)] ^= 1 << self._random.randrange(8)
         weights.write_bytes(content)
+
+    async def ask_for_what_cannot_fit(self) -> None:
+        """An adapter that is larger than the budget is a fallback or an error with that reason."""
+        if OVERSIZE not in self._ledger.published:
+            self._ledger.damaged.add(await asyncio.to_thread(self.publish_now, OVERSIZE, OVERSIZE_RANK))
+        asked = body(OVERSIZE, max_tokens=2, fallback=self._random.choice(("base", "error")))
+        answer = await self._client.post("/v1/completions", json=asked)
+        self._ledger.answered(OVERSIZE, answer, known_gone=False)
 
     async def crowd(self) -> None:
         """More requests at once than the queue holds."""

@@ -134,5 +134,7 @@ class Traffic:
         answer = await self._client.post("/v1/completions", json=bad)
         self._ledger.outcomes[f"refused {answer.status_code}"] += 1
         self._ledger.must(
-            answer.status_code in (status, 404, 503), f"{str(bad)[:200]}: {answer.status_code} {answer.text[:300]}"
+            # A full queue or a missing engine may be noticed first.
+            answer.status_code in (status, 404, 429, 503),
+            f"{str(bad)[:200]}: {answer.status_code} {answer.text[:300]}",
         )
