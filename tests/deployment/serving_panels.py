@@ -173,11 +173,11 @@ def queue() -> Row:
             ),
             Panel(
                 "Window",
-                "How long groups were held although a row was free, and how long the window is open at present. "
+                "How long groups were held although a row was free, and how long their windows were to be. "
                 "Held near 0 on an idle engine is good; never above window_ms.",
                 (
                     *percentiles("switchyard_window_held_seconds", shares=(0.5, 0.99), prefix="held "),
-                    Query("max(switchyard_window_open_seconds{@})", "open"),
+                    *percentiles("switchyard_window_open_seconds", shares=(0.5, 0.99), prefix="window "),
                 ),
                 unit="s",
             ),
