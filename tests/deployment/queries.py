@@ -12,14 +12,6 @@ RULES = ROOT / "deploy" / "prometheus" / "rules"
 
 METRICS_TO_COME = frozenset(
     {
-        "switchyard_adapter_ghost_hit_ratio",
-        "switchyard_adapter_host_budget_bytes",
-        "switchyard_adapter_host_bytes",
-        "switchyard_adapter_load_stage_seconds",
-        "switchyard_adapter_preloads_total",
-        "switchyard_adapter_working_set_adapters",
-        "switchyard_adapter_working_set_bytes",
-        "switchyard_adapters_in_host",
         "switchyard_deadline_exceeded_total",
         "switchyard_oldest_waiting_seconds",
         "switchyard_tenant_tokens_total",
