@@ -10,16 +10,6 @@ from tests.import_graph import ROOT
 
 RULES = ROOT / "deploy" / "prometheus" / "rules"
 
-METRICS_TO_COME = frozenset(
-    {
-        "switchyard_deadline_exceeded_total",
-        "switchyard_oldest_waiting_seconds",
-        "switchyard_tenant_tokens_total",
-        "switchyard_window_open_seconds",
-    }
-)
-"""What is asked for before the server has it. A test says when a name has come and must go from here."""
-
 _METRIC = re.compile(r"(?<![:\w])(?:switchyard_\w+|up)(?=[{\[\s)]|$)")
 _SERIES = re.compile("_(?:bucket|sum|count)$")
 _RECORDED = re.compile(r"\binstance:switchyard_\w+:\w+")

@@ -7,7 +7,7 @@ import pytest
 
 from tests.deployment.dashboard import PATH, dashboard, written
 from tests.deployment.grafana import GRID_WIDTH
-from tests.deployment.queries import METRICS_TO_COME, metrics_of, rule_expressions
+from tests.deployment.queries import metrics_of, rule_expressions
 from tests.docs.generated_tables import metric_rows
 
 
@@ -54,8 +54,4 @@ def test_every_query_is_of_the_chosen_servers() -> None:
     [*(query.expression for panel in dashboard().panels() for query in panel.queries), *rule_expressions()],
 )
 def test_every_metric_asked_for_is_one_of_the_server(expression: str) -> None:
-    assert metrics_of(expression) <= known_metrics() | METRICS_TO_COME
-
-
-def test_no_metric_is_said_to_come_that_is_there() -> None:
-    assert METRICS_TO_COME & known_metrics() == set(), "take it out of METRICS_TO_COME"
+    assert metrics_of(expression) <= known_metrics()

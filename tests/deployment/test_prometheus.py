@@ -11,7 +11,7 @@ import pytest
 
 from adapters_store import AdapterStore, parse_adapter_name
 from tests.deployment.prometheus import Prometheus, scraping
-from tests.deployment.queries import METRICS_TO_COME, dashboard_expressions, metrics_of, recordings
+from tests.deployment.queries import dashboard_expressions, recordings
 from tests.http.client import body
 from tests.http.real_server import RealServer, serving
 from tests.lora_adapters import write_lora
@@ -75,21 +75,13 @@ async def _load(server: RealServer, names: list[str]) -> None:
         await asyncio.gather(*(ask(number) for number in range(CLIENTS)), err())
 
 
-def _to_come(expression: str) -> bool:
-    return bool(metrics_of(expression) & METRICS_TO_COME)
-
-
 def test_every_query_of_the_dashboard_has_data(prometheus: Prometheus) -> None:
-    empty = [
-        expression
-        for expression in dashboard_expressions()
-        if not _to_come(expression) and not prometheus.has_data(expression)
-    ]
+    empty = [expression for expression in dashboard_expressions() if not prometheus.has_data(expression)]
     assert empty == []
 
 
 def test_every_recorded_series_is_there(prometheus: Prometheus) -> None:
-    empty = [name for name in recordings() if not _to_come(recordings()[name]) and not prometheus.has_data(name)]
+    empty = [name for name in recordings() if not prometheus.has_data(name)]
     assert empty == []
 
 
