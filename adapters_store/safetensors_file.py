@@ -5,6 +5,7 @@ Layout (safetensors' format document): 8 bytes little-endian header length, the 
 the start of the data, and tensors lie back to back without holes.
 """
 
+import io
 import json
 import math
 import os
@@ -104,6 +105,20 @@ def open_safetensors(path: Path, *, max_bytes: int, max_tensors: int) -> Safeten
     tensors = {name: _tensor_info(name, value, data_start) for name, value in header.items()}
     _check_layout(tensors.values(), data_start, size, path.name)
     return SafetensorsFile(path, tensors)
+
+
+def tensors_in(content: memoryview, file_name: str) -> dict[str, TensorInfo]:
+    """The tensors of a whole file in memory, by name; nothing is copied but the header.
+
+    Raises:
+        InvalidAdapter: the header is malformed, a dtype is not served, or the file is truncated.
+    """
+    announced = int.from_bytes(content[:_LENGTH_BYTES], "little")
+    head = io.BytesIO(content[: _LENGTH_BYTES + min(announced, MAX_HEADER_BYTES)])
+    header, data_start = _read_header(head, len(content), file_name)
+    tensors = {name: _tensor_info(name, value, data_start) for name, value in header.items()}
+    _check_layout(tensors.values(), data_start, len(content), file_name)
+    return tensors
 
 
 def _read_header(file: BinaryIO, size: int, file_name: str) -> tuple[dict[str, Any], int]:

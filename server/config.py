@@ -130,7 +130,12 @@ class Settings(BaseSettings):
         1, description="Adapter loads that run beside the step loop at a time."
     )
     host_cache_bytes: Annotated[int, Field(ge=0)] = Field(
-        1024 * MiB, description="Host memory for adapters that are not on the device, in bytes; 0 keeps none."
+        1024 * MiB,
+        description="Host memory for adapters as they are stored, those on the device included, in bytes; 0 keeps "
+        "none longer than a load needs it.",
+    )
+    preload_bandwidth_bytes: Annotated[int, Field(ge=0)] = Field(
+        64 * MiB, description="Bytes per second that preloads may read from the store; 0 is without limit."
     )
     eviction: Literal["lru", "lfu", "cost", "predicted"] = Field(
         "predicted",

@@ -1,4 +1,4 @@
-"""LoRA into the normal form: B A with the scale folded into B.
+"""LoRA into the normal form: B A, and the scale of each module that is still to be folded into B.
 
 The scale of each module, alpha / r or alpha / sqrt(r) with its patterns, is `LoraConfig.scale_of`: the store reads
 the same configuration when it validates an adapter.
@@ -21,7 +21,7 @@ _KEY = re.compile(r"base_model\.model\.(?P<module>.+)\.lora_(?P<factor>[AB])\.we
 def read_lora(
     config: Mapping[str, Any], tensors: Mapping[str, torch.Tensor], modules: Mapping[str, tuple[int, int]]
 ) -> NormalForm:
-    """The normal form, in fp32, of a LoRA adapter as PEFT saves it.
+    """The normal form of a LoRA adapter as PEFT saves it; its tensors are those that were given, not copies.
 
     Args:
         config: the parsed `adapter_config.json`.
@@ -62,4 +62,4 @@ def _linear(
             f"factors are B {list(b.shape)} and A {list(a.shape)}",
             param=module,
         )
-    return LinearForm(a=a.float().contiguous(), b=(b.float() * scale).contiguous())
+    return LinearForm(a=a.contiguous(), b=b.contiguous(), scale=scale)

@@ -4,12 +4,13 @@ Per targeted linear module
 
     y = out_scale * (W (in_scale * x) + B (A (in_scale * x))) + bias
 
-where W is the resident weight, which nothing ever writes to. A reader per PEFT format fills the form in once,
-when the adapter is loaded; the layers and the runner know of no method.
+where W is the resident weight, which nothing ever writes to. A reader per PEFT format fills the form in once, when
+the adapter enters host memory; the layers and the runner know of no method. In host memory the tensors are those of
+the file, as they are stored; `NormalForm.laid_into` gives the form that the device computes with.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -19,8 +20,9 @@ import torch
 class LinearForm:
     """What an adapter does to one linear module; None is the identity.
 
-    Shapes: `a` [rank, in], `b` [out, rank] with every scale folded in, `in_scale` [in], `out_scale` [out],
-    `bias` [out]: the adapter's *effective* bias, which replaces the base's.
+    Shapes: `a` [rank, in], `b` [out, rank], `in_scale` [in], `out_scale` [out], `bias` [out]: the adapter's
+    *effective* bias, which replaces the base's. `scale` is what `b` is still to be multiplied with: it is folded in,
+    and 1, in every form that computes.
     """
 
     a: torch.Tensor | None = None
@@ -28,21 +30,13 @@ class LinearForm:
     in_scale: torch.Tensor | None = None
     out_scale: torch.Tensor | None = None
     bias: torch.Tensor | None = None
+    scale: float = 1.0
 
     def tensors(self) -> Iterator[torch.Tensor]:
-        for field in fields(self):
-            value = getattr(self, field.name)
+        """The tensors that are there."""
+        for value in (self.a, self.b, self.in_scale, self.out_scale, self.bias):
             if value is not None:
                 yield value
-
-    def to(self, device: torch.device, dtype: torch.dtype) -> "LinearForm":
-        values = {field.name: getattr(self, field.name) for field in fields(self)}
-        return LinearForm(
-            **{
-                name: None if tensor is None else tensor.to(device=device, dtype=dtype, non_blocking=True).contiguous()
-                for name, tensor in values.items()
-            }
-        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,13 +47,13 @@ class NormalForm:
 
     @cached_property
     def size_bytes(self) -> int:
-        """Bytes of all tensors; storage that several modules share counts once."""
-        storages = {}
-        for linear in self.linears.values():
-            for tensor in linear.tensors():
-                storage = tensor.untyped_storage()
-                storages[storage.data_ptr()] = storage.nbytes()
-        return sum(storages.values())
+        """Bytes of all tensors as they lie here; storage that several modules share counts once."""
+        return sum(whole.nbytes for whole in self._wholes)
+
+    @cached_property
+    def elements(self) -> int:
+        """Numbers in all tensors; storage that several modules share counts once."""
+        return sum(whole.numel() for whole in self._wholes)
 
     @cached_property
     def rank(self) -> int:
@@ -67,5 +61,69 @@ class NormalForm:
         return max((linear.a.shape[0] for linear in self.linears.values() if linear.a is not None), default=0)
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "NormalForm":
-        """The same form on `device` in `dtype`; tensors already there are not copied."""
-        return NormalForm({name: linear.to(device, dtype) for name, linear in self.linears.items()})
+        """A copy of the form, ready to compute, on `device` in `dtype`."""
+        return self.laid_into(torch.empty(self.elements, dtype=dtype, device=device))
+
+    def laid_into(self, flat: torch.Tensor) -> "NormalForm":
+        """A copy of the form, ready to compute, in the memory of `flat` [elements].
+
+        The numbers are converted storage by storage and not tensor by tensor: an adapter has hundreds of small ones.
+        Scales are folded in fp32. What shared its storage still does, with the shapes and strides that it had.
+        """
+        scaled = any(linear.scale != 1 for linear in self.linears.values())
+        narrow = scaled and flat.dtype.itemsize < torch.float32.itemsize
+        work = torch.empty_like(flat, dtype=torch.float32) if narrow else flat
+        starts: dict[int, int] = {}
+        at = 0
+        for whole in self._wholes:
+            work[at : at + whole.numel()].copy_(whole)
+            starts[whole.data_ptr()] = at
+            at += whole.numel()
+        if scaled:
+            _fold_scales(_views(self.linears, work, starts))
+        if narrow:
+            flat.copy_(work)
+        return NormalForm(
+            {
+                name: LinearForm(one.a, one.b, one.in_scale, one.out_scale, one.bias)
+                for name, one in _views(self.linears, flat, starts).items()
+            }
+        )
+
+    @cached_property
+    def _wholes(self) -> tuple[torch.Tensor, ...]:
+        """Each distinct storage as one flat tensor."""
+        wholes: dict[int, torch.Tensor] = {}
+        for linear in self.linears.values():
+            for tensor in linear.tensors():
+                storage = tensor.untyped_storage()
+                if storage.data_ptr() not in wholes:
+                    wholes[storage.data_ptr()] = tensor.as_strided((storage.nbytes() // tensor.itemsize,), (1,), 0)
+        return tuple(wholes.values())
+
+
+def _views(linears: Mapping[str, LinearForm], flat: torch.Tensor, starts: Mapping[int, int]) -> dict[str, LinearForm]:
+    """The same linears over `flat`, where the storage at an address begins at `starts` of it."""
+
+    def view(tensor: torch.Tensor | None) -> torch.Tensor | None:
+        if tensor is None:
+            return None
+        at = starts[tensor.untyped_storage().data_ptr()] + tensor.storage_offset()
+        return flat.as_strided(tensor.shape, tensor.stride(), at)
+
+    return {
+        name: LinearForm(
+            view(one.a), view(one.b), view(one.in_scale), view(one.out_scale), view(one.bias), scale=one.scale
+        )
+        for name, one in linears.items()
+    }
+
+
+def _fold_scales(linears: Mapping[str, LinearForm]) -> None:
+    """Multiply every `b` with its scale, in place."""
+    by_scale: dict[float, list[torch.Tensor]] = {}
+    for linear in linears.values():
+        if linear.b is not None and linear.scale != 1:
+            by_scale.setdefault(linear.scale, []).append(linear.b)
+    for scale, factors in by_scale.items():
+        torch._foreach_mul_(factors, scale)

@@ -10,7 +10,10 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from server.adapters.loader import AdapterLoader, load_version
+from server.adapters.device_memory import SeparateMemory
+from server.adapters.eviction.choice import eviction_policy
+from server.adapters.loader import AdapterLoader
+from server.adapters.version_reader import read_version
 from server.config import MiB, Settings
 from server.engine.base_model import PreparedBase, linear_modules, load_base, prepare_base
 from server.engine.base_progress import Progress
@@ -58,13 +61,19 @@ def build_engine(
     kv_cache = _kv_cache(settings, runner)
     runner.allocate(kv_cache.num_blocks, kv_cache.block_size)
     info = _model_info(settings, prepared, model, modules, kv_cache)
-    load = partial(load_version, modules=modules, dtype=dtype, budget_bytes=settings.adapter_budget_bytes)
+    adapter_memory = SeparateMemory(settings.adapter_budget_bytes, device=device, dtype=dtype)
+    read = partial(read_version, modules=modules, dtype=dtype, budget_bytes=settings.adapter_budget_bytes)
     grammars = GrammarCompiler(Path(info.directory), vocab_size=info.vocab_size, eos_token_ids=info.eos_token_ids)
     grammars.prepare()
     loop = EngineLoop(
         runner,
         kv_cache,
-        lambda on_loaded: AdapterLoader(load, workers=settings.adapter_load_workers, on_loaded=on_loaded),
+        lambda on_loaded: AdapterLoader(
+            read,
+            workers=settings.adapter_load_workers,
+            preload_bandwidth=settings.preload_bandwidth_bytes,
+            on_loaded=on_loaded,
+        ),
         grammars.compile,
         limits=SchedulerLimits(
             max_rows=settings.max_rows,
@@ -76,7 +85,9 @@ def build_engine(
             fairness=settings.fairness,
             starvation_seconds=settings.starvation_seconds,
         ),
-        adapter_budget_bytes=settings.adapter_budget_bytes,
+        adapter_memory=adapter_memory,
+        host_budget_bytes=settings.host_cache_bytes,
+        eviction=partial(eviction_policy, settings.eviction),
         eos_token_ids=frozenset(info.eos_token_ids),
         deliver=deliver,
     )

@@ -8,6 +8,9 @@ from collections.abc import Callable
 
 import torch
 
+from server.adapters.device_memory import DeviceMemory
+from server.adapters.eviction.policy import EvictionPolicy
+from server.adapters.foretold import Foretold, measured
 from server.adapters.loader import AdapterLoader
 from server.adapters.residency import Residency
 from server.engine.batch import Batch
@@ -59,7 +62,9 @@ class EngineLoop:
         compile_grammar: Callable[[str], TokenConstraint],
         *,
         limits: SchedulerLimits,
-        adapter_budget_bytes: int,
+        adapter_memory: DeviceMemory,
+        host_budget_bytes: int,
+        eviction: Callable[[], EvictionPolicy],
         eos_token_ids: frozenset[int],
         deliver: Callable[[list[Event]], None],
         clock: Callable[[], float] = time.monotonic,
@@ -69,14 +74,15 @@ class EngineLoop:
         self._eos = eos_token_ids
         self._deliver_events = deliver
         self._clock = clock
-        self._inbox: queue.SimpleQueue[Command | _Wake] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Command | list[Foretold] | _Wake] = queue.SimpleQueue()
         self._outbox: list[Event] = []
         self._loader = make_loader(lambda: self._inbox.put(_Wake()))
         self._grammars = GrammarQueue(compile_grammar, lambda: self._inbox.put(_Wake()))
         self.residency = Residency(
             self._loader,
-            budget_bytes=adapter_budget_bytes,
-            to_device=runner.place,
+            memory=adapter_memory,
+            host_budget_bytes=host_budget_bytes,
+            policy=eviction,
             report=self._outbox.append,
             clock=clock,
         )
@@ -87,7 +93,7 @@ class EngineLoop:
 
     def send(self, command: Command) -> None:
         """Hand a command to the loop, from any thread. A cold adapter starts loading at once, beside the step."""
-        self._inbox.put(command)
+        self._inbox.put(measured(command) if isinstance(command, Forecast) else command)
         if isinstance(command, Submit) and command.adapter and self.residency.is_cold(command.adapter.digest):
             self._loader.start(command.adapter)
 
@@ -103,6 +109,7 @@ class EngineLoop:
                 self._deliver()
         for sequence in [*self.scheduler.sequences(), *self._grammars.sequences()]:
             self._cancel(sequence.id)
+        self.residency.stop()
         self._deliver()
         self._loader.close()
         self._grammars.close()
@@ -118,7 +125,7 @@ class EngineLoop:
         except queue.Empty:
             pass
 
-    def _handle(self, command: Command | _Wake) -> None:
+    def _handle(self, command: Command | list[Foretold] | _Wake) -> None:
         match command:
             case Submit():
                 sequence = Sequence(command, self._clock())
@@ -127,8 +134,8 @@ class EngineLoop:
                 self._cancel(command.request_id)
             case Unload():
                 self.residency.unload(command.digest)
-            case Forecast():
-                pass
+            case list():
+                self.residency.foretell(command)
             case Stop():
                 self._stopping.set()
             case _Wake():
@@ -251,5 +258,8 @@ class EngineLoop:
             oldest_waiting_seconds=max(
                 scheduler.oldest_waiting(self._clock()), self._grammars.oldest_waiting(self._clock())
             ),
+            host_bytes=self.residency.host.used_bytes,
+            host_budget_bytes=self.residency.host.budget_bytes,
+            host=self.residency.host.listed(),
             waiting_adapters=[queue.adapter.name for queue in scheduler.waiting.by_age() if queue.adapter],
         )

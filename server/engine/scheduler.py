@@ -16,7 +16,7 @@ from server.engine.batch import Batch, Row
 from server.engine.deadlines import Deadlines
 from server.engine.fair_queue import Fairness, FairQueue
 from server.engine.kv_cache import BlockHash, KVCache
-from server.engine.messages import Event, Failed, GroupReport, LookupReport, Started, Tier
+from server.engine.messages import Event, Failed, GroupReport, LookupReport, Started
 from server.engine.sequence import Sequence
 from server.engine.waiting import AdapterQueue, WaitingQueues
 from server.engine.window import Window, WindowMode
@@ -90,10 +90,8 @@ class Scheduler:
         """Let a new sequence wait for its row."""
         self._sequences[sequence.id] = sequence
         if sequence.adapter is not None:
-            digest = sequence.adapter.digest
-            tier: Tier = "device" if self._residency.is_resident(digest) else "store"
-            sequence.tier = tier
-            self._emit(LookupReport(name=sequence.adapter.name, digest=digest, tier=tier))
+            sequence.tier = self._residency.asked(sequence.adapter)
+            self._emit(LookupReport(name=sequence.adapter.name, digest=sequence.adapter.digest, tier=sequence.tier))
         self._window.arrived(sequence.digest, sequence.arrived)
         self._fair.enter(sequence)
         self.waiting.add(sequence)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -28,7 +29,7 @@ def form_with(parts: Sequence[str], *, rank: int, in_features: int, out_features
         "out_scale": lambda: {"out_scale": values(out_features)},
         "bias": lambda: {"bias": values(out_features)},
     }
-    fields: dict[str, torch.Tensor] = {}
+    fields: dict[str, Any] = {}
     for part in parts:
         fields |= make[part]()
     return NormalForm({NAME: LinearForm(**fields)})

@@ -8,8 +8,9 @@ import pytest
 import torch
 
 from adapters_store.digest import directory_digest
-from server.adapters.loader import AdapterLoader, LoadFailure, load_version
+from server.adapters.loader import AdapterLoader, LoadFailure, ReadVersion
 from server.adapters.normal_form import NormalForm
+from server.adapters.version_reader import read_version
 from server.engine.messages import AdapterVersion
 from tests.adapters_store.hand_made import BASE, lora_pair, lora_tensors, safetensors_bytes, write_adapter
 from tests.engine.hand_made import adapter
@@ -27,7 +28,8 @@ def published(directory: Path) -> AdapterVersion:
 def load(
     version: AdapterVersion, *, budget_bytes: int = 2**20, dtype: torch.dtype = torch.float32
 ) -> NormalForm | LoadFailure:
-    return load_version(version, BASE.modules, dtype=dtype, budget_bytes=budget_bytes)
+    read = read_version(version, BASE.modules, dtype=dtype, budget_bytes=budget_bytes)
+    return read.form if isinstance(read, ReadVersion) else read
 
 
 def failure(outcome: NormalForm | LoadFailure) -> LoadFailure:
@@ -35,12 +37,14 @@ def failure(outcome: NormalForm | LoadFailure) -> LoadFailure:
     return outcome
 
 
-def test_an_intact_version_comes_in_the_dtype_of_the_device(tmp_path: Path) -> None:
+def test_an_intact_version_comes_as_it_is_stored_and_its_times_are_told_apart(tmp_path: Path) -> None:
     version = published(write_adapter(tmp_path / "v"))
-    form = load(version, dtype=torch.bfloat16)
-    assert isinstance(form, NormalForm)
-    assert form.rank == 4
-    assert {tensor.dtype for linear in form.linears.values() for tensor in linear.tensors()} == {torch.bfloat16}
+    read = read_version(version, BASE.modules, dtype=torch.bfloat16, budget_bytes=2**20)
+    assert isinstance(read, ReadVersion)
+    assert read.form.rank == 4
+    assert {tensor.dtype for linear in read.form.linears.values() for tensor in linear.tensors()} == {torch.float32}
+    assert read.read_seconds > 0
+    assert read.hash_seconds > 0
 
 
 def test_what_serves_is_what_was_hashed_whatever_happens_to_the_file_later(tmp_path: Path) -> None:
@@ -95,7 +99,7 @@ def weights(content: bytes) -> Spoil:
     [
         pytest.param(remove(CONFIG_FILE), "adapter_config.json is missing", id="no config"),
         pytest.param(remove(WEIGHTS_FILE), "missing from the store", id="no weights"),
-        pytest.param(truncate, "not fully covered", id="truncated weights"),
+        pytest.param(truncate, "is truncated", id="truncated weights"),
         pytest.param(weights(b""), "header", id="empty weights"),
         pytest.param(weights(b"\x80\x04\x95pickle"), "header", id="pickled weights"),
         pytest.param(foreign, "belongs to no linear module", id="another model's module"),
@@ -124,15 +128,16 @@ def test_files_that_cannot_be_read_are_a_failed_load_in_words_without_paths(
 
 def test_a_missing_directory_is_a_failed_load(tmp_path: Path) -> None:
     failed = failure(load(AdapterVersion(name="support", digest="sha256:0", directory=str(tmp_path / "gone"))))
-    assert failed == LoadFailure("load_failed", "support: its files are missing from the store")
+    assert failed == LoadFailure("load_failed", "support: its files are missing from the store", transient=True)
 
 
 def test_an_adapter_beyond_the_whole_budget_is_too_large_and_the_message_names_the_setting(tmp_path: Path) -> None:
     version = published(write_adapter(tmp_path / "v"))
     form = load(version)
     assert isinstance(form, NormalForm)
-    assert isinstance(load(version, budget_bytes=form.size_bytes), NormalForm)
-    failed = failure(load(version, budget_bytes=form.size_bytes - 1))
+    needed = form.to(torch.device("cpu"), torch.float32).size_bytes
+    assert isinstance(load(version, budget_bytes=needed), NormalForm)
+    failed = failure(load(version, budget_bytes=needed - 1))
     assert failed.reason == "too_large"
     assert "SWITCHYARD_ADAPTER_BUDGET_BYTES" in failed.detail
 
@@ -141,9 +146,11 @@ def test_the_size_that_counts_is_that_of_the_factors_in_the_dtype_of_the_device(
     version = published(write_adapter(tmp_path / "v"))
     stored = sum(len(tensor.data) for tensor in lora_tensors().values())
     for dtype in (torch.float32, torch.bfloat16):
-        form = load(version, dtype=dtype)
+        needed = stored * dtype.itemsize // 4
+        form = load(version, dtype=dtype, budget_bytes=needed)
         assert isinstance(form, NormalForm)
-        assert form.size_bytes == stored * dtype.itemsize // 4
+        assert form.to(torch.device("cpu"), dtype).size_bytes == needed
+        assert failure(load(version, dtype=dtype, budget_bytes=needed - 1)).reason == "too_large"
 
 
 class Gate:
@@ -153,10 +160,10 @@ class Gate:
         self.open = threading.Event()
         self.asked: list[str] = []
 
-    def __call__(self, version: AdapterVersion) -> NormalForm:
+    def __call__(self, version: AdapterVersion) -> ReadVersion:
         self.asked.append(version.name)
         assert self.open.wait(10)
-        return form_of(1)
+        return ReadVersion(form_of(1))
 
 
 class Ends:
@@ -251,7 +258,7 @@ def test_no_more_loads_run_at_a_time_than_there_are_workers() -> None:
 
 
 def test_an_error_that_nobody_foresaw_is_a_failed_load_in_words_without_paths() -> None:
-    def load(version: AdapterVersion) -> NormalForm:
+    def load(version: AdapterVersion) -> ReadVersion:
         raise KeyError(f"{version.directory}/adapter_config.json")
 
     ends = Ends()

@@ -41,9 +41,29 @@ def test_a_form_moves_whole_and_keeps_what_it_lacks_absent() -> None:
     assert half.size_bytes * 2 == source.size_bytes
 
 
-def test_tensors_that_are_there_already_are_not_copied_and_others_become_contiguous() -> None:
-    a, b = torch.ones(2, 8), torch.ones(2, 8).t()
-    moved = NormalForm({"m": LinearForm(a=a, b=b)}).to(CPU, torch.float32).linears["m"]
-    assert moved.a is a
+def test_a_copy_is_one_piece_of_memory_and_leaves_the_source_alone() -> None:
+    a, b = torch.ones(2, 8), torch.ones(8, 2, dtype=torch.float16)
+    source = NormalForm({"m": LinearForm(a=a, b=b, scale=2.0)})
+    moved = source.to(CPU, torch.float32).linears["m"]
+    assert moved.a is not None
     assert moved.b is not None
-    assert moved.b.is_contiguous()
+    assert moved.a.untyped_storage().data_ptr() == moved.b.untyped_storage().data_ptr()
+    assert moved.scale == 1
+    assert torch.equal(moved.b, torch.full((8, 2), 2.0))
+    assert torch.equal(b, torch.ones(8, 2, dtype=torch.float16))
+
+
+def test_what_shares_its_storage_still_does_in_a_copy_with_its_shapes_and_strides() -> None:
+    shared = torch.arange(32.0).view(4, 8)
+    source = NormalForm({"one": LinearForm(a=shared), "two": LinearForm(a=shared.t(), in_scale=shared[2])})
+    copied = source.to(CPU, torch.float32)
+    assert copied.size_bytes == shared.nbytes
+    assert torch.equal(copied.linears["one"].a, shared)  # type: ignore[arg-type]
+    assert torch.equal(copied.linears["two"].a, shared.t())  # type: ignore[arg-type]
+    assert torch.equal(copied.linears["two"].in_scale, shared[2])  # type: ignore[arg-type]
+
+
+def test_scales_are_folded_in_before_a_narrower_format_rounds() -> None:
+    b = torch.tensor([[1.001953125]], dtype=torch.float16)
+    form = NormalForm({"m": LinearForm(a=torch.ones(1, 1), b=b, scale=3.0)}).to(CPU, torch.bfloat16)
+    assert torch.equal(form.linears["m"].b, (b.float() * 3).bfloat16())  # type: ignore[arg-type]

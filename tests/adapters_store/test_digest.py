@@ -46,7 +46,8 @@ def test_only_the_adapters_own_files_count(tmp_path: Path) -> None:
 
 
 def read(directory: Path, digest: str) -> dict[str, bytes]:
-    return read_verified(directory, digest, max_bytes=100_000)
+    files = read_verified(directory, digest, max_bytes=100_000)
+    return {name: bytes(content) for name, content in files.contents.items()}
 
 
 CHECKS: list[Callable[[Path, str], object]] = [verify_directory, read]

@@ -82,7 +82,7 @@ def test_what_an_adapter_brings_is_kept_listed_and_covered_by_the_digest(
         sampling={"temperature": 0.5},
     )
     files = read_verified(version.directory, version.digest, max_bytes=1 << 20)
-    assert files["prompting.json"] == content
+    assert files.contents["prompting.json"] == content
     (version.directory / "prompting.json").unlink()
     with pytest.raises(ChecksumMismatch):
         verify_directory(version.directory, version.digest)

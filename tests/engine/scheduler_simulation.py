@@ -11,7 +11,7 @@ from server.engine.messages import AdapterVersion, Event, FallbackPolicy, Sampli
 from server.engine.scheduler import Scheduler, SchedulerLimits
 from server.engine.sequence import Sequence
 from server.engine.window import WindowMode
-from tests.scripted_loader import ScriptedLoader, form_of
+from tests.scripted_loader import ScriptedLoader, form_of, memory_of
 
 Kind = TypeVar("Kind")
 
@@ -42,7 +42,7 @@ class Simulation:
         self.kv = KVCache(self.blocks, 4)
         self.residency = Residency(
             self.loader,
-            budget_bytes=self.device_adapters * ADAPTER_BYTES,
+            memory=memory_of(self.device_adapters * ADAPTER_BYTES),
             report=self.events.append,
             clock=lambda: self.now,
         )

@@ -1,0 +1,154 @@
+"""Adapters on the device: in reserved memory, by bytes at true ranks, with pins.
+
+An arrival has its memory and is being copied into it; a resident may be used. Neither the pinned nor an arrival is ever
+evicted. Keys are digests.
+"""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Set
+from dataclasses import dataclass
+
+from server.adapters.device_memory import DeviceMemory, Reservation
+from server.adapters.eviction.policy import EvictionPolicy
+from server.adapters.loader import Loaded
+from server.adapters.normal_form import NormalForm
+from server.adapters.tier_space import victims_for
+from server.engine.messages import AdapterVersion, ResidentAdapter
+
+
+@dataclass
+class Arrival:
+    """A version that is being copied. `read` is the read that brought it into host memory for this, if one did."""
+
+    version: AdapterVersion
+    reservation: Reservation
+    read: Loaded | None
+    leaving: bool = False
+
+
+@dataclass
+class Resident:
+    """A version that may be used. `leaving`: it was unloaded, and goes with its last pin."""
+
+    version: AdapterVersion
+    form: NormalForm
+    reservation: Reservation
+    reload_seconds: float
+    pins: int = 0
+    leaving: bool = False
+
+
+class DeviceTier:
+    """What lies in `memory`.
+
+    `wanted` are the versions that requests wait for now, `kept` those that an operator wants here at all times: the
+    owner says which.
+    """
+
+    def __init__(
+        self,
+        memory: DeviceMemory,
+        policy: EvictionPolicy,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.memory = memory
+        self.policy = policy
+        self.residents: OrderedDict[str, Resident] = OrderedDict()
+        self.arrivals: dict[str, Arrival] = {}
+        self.wanted: frozenset[str] = frozenset()
+        self.kept: frozenset[str] = frozenset()
+        self._clock = clock
+
+    @property
+    def free_bytes(self) -> int:
+        """See `PreloadTier`."""
+        return self.memory.free_bytes
+
+    @property
+    def pins(self) -> int:
+        """Pins held now, over all versions."""
+        return sum(resident.pins for resident in self.residents.values())
+
+    def holds(self, key: str) -> bool:
+        """Is the version here, or arriving?"""
+        return key in self.residents or key in self.arrivals
+
+    def evictable(self) -> Iterator[tuple[str, int, float]]:
+        """See `PreloadTier`."""
+        return (one for one in self._idle() if one[0] not in self.wanted)
+
+    def victims(self, size_bytes: int, protected: Set[str]) -> list[str] | None:
+        """Which versions would make place for so many bytes, none of the protected; None where all would not do."""
+        return victims_for(size_bytes, self.free_bytes, (one for one in self._idle() if one[0] not in protected))
+
+    def _idle(self) -> Iterator[tuple[str, int, float]]:
+        """Key, bytes and reload seconds of what is neither pinned nor kept, what is worth least first."""
+        for digest in self.policy.coldest(self._clock()):
+            resident = self.residents[digest]
+            if not resident.pins and digest not in self.kept:
+                yield digest, resident.reservation.size_bytes, resident.reload_seconds
+
+    def arrive(self, version: AdapterVersion, form: NormalForm, read: Loaded | None) -> Arrival | None:
+        """Reserve the memory of a form, which is in host memory; None where it is not free."""
+        reservation = self.memory.reserve(form)
+        if reservation is None:
+            return None
+        arrival = self.arrivals[version.digest] = Arrival(version, reservation, read)
+        return arrival
+
+    def settle_in(self, digest: str, form: NormalForm, reload_seconds: float) -> None:
+        """The copy of an arrival has ended: it may be used."""
+        arrival = self.arrivals.pop(digest)
+        self.residents[digest] = Resident(arrival.version, form, arrival.reservation, reload_seconds)
+        self.policy.admitted(digest, arrival.reservation.size_bytes, reload_seconds, self._clock())
+
+    def turn_away(self, digest: str) -> None:
+        """Give the memory of an arrival back; its copy has ended."""
+        self.memory.release(self.arrivals.pop(digest).reservation)
+
+    def pin(self, digest: str) -> NormalForm:
+        """See `Residency.pin`."""
+        resident = self.residents[digest]
+        resident.pins += 1
+        resident.leaving = False
+        self.residents.move_to_end(digest)
+        return resident.form
+
+    def unpin(self, digest: str) -> bool:
+        """Give back one pin; True when the version should leave now."""
+        resident = self.residents[digest]
+        resident.pins -= 1
+        return resident.leaving and not resident.pins
+
+    def remove(self, digest: str) -> Resident:
+        """Let a resident go, and give its memory back."""
+        resident = self.residents.pop(digest)
+        self.policy.removed(digest)
+        self.memory.release(resident.reservation)
+        return resident
+
+    def to_drain_for(self, form: NormalForm) -> set[str]:
+        """The residents that must be given up so that a form finds space; those with fewest pins."""
+        lacking = self.memory.bytes_for(form) - self.memory.free_bytes
+        draining: set[str] = set()
+        for digest, resident in sorted(self.residents.items(), key=lambda item: item[1].pins):
+            if lacking <= 0:
+                break
+            draining.add(digest)
+            lacking -= resident.reservation.size_bytes
+        return draining
+
+    def listed(self) -> list[ResidentAdapter]:
+        """All residents, the least recently used first."""
+        return [
+            ResidentAdapter(
+                name=resident.version.name,
+                digest=digest,
+                rank=resident.form.rank,
+                size_bytes=resident.reservation.size_bytes,
+                pinned=resident.pins > 0,
+            )
+            for digest, resident in self.residents.items()
+        ]

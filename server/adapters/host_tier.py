@@ -1,0 +1,90 @@
+"""Adapters in host memory, as they are stored: by bytes, one policy, copies of what is on the device included."""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from server.adapters.eviction.policy import EvictionPolicy
+from server.adapters.normal_form import NormalForm
+from server.adapters.tier_space import victims_for
+from server.engine.messages import AdapterVersion, ResidentAdapter
+
+
+@dataclass(frozen=True)
+class HostEntry:
+    """A version in host memory; `reload_seconds` is what reading it again from the store should take."""
+
+    version: AdapterVersion
+    form: NormalForm
+    reload_seconds: float
+
+
+class HostTier:
+    """At most `budget_bytes` of forms. `held` are those that may not go now: the owner says which. Keys are digests."""
+
+    def __init__(
+        self,
+        budget_bytes: int,
+        policy: EvictionPolicy,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.budget_bytes = budget_bytes
+        self.used_bytes = 0
+        self.policy = policy
+        self.held: frozenset[str] = frozenset()
+        self._clock = clock
+        self._entries: dict[str, HostEntry] = {}
+
+    @property
+    def free_bytes(self) -> int:
+        """What can be taken without another's leaving."""
+        return self.budget_bytes - self.used_bytes
+
+    def holds(self, key: str) -> bool:
+        """Is the version here? Safe from any thread."""
+        return key in self._entries
+
+    def form(self, digest: str) -> NormalForm | None:
+        """The form of a version, None where it is not here."""
+        entry = self._entries.get(digest)
+        return entry.form if entry else None
+
+    def victims(self, size_bytes: int) -> list[str] | None:
+        """Which versions would make place for so many bytes; None where there is none to be had."""
+        return victims_for(size_bytes, self.free_bytes, self.evictable()) if size_bytes <= self.budget_bytes else None
+
+    def add(self, entry: HostEntry) -> None:
+        """Take a version in, for which there is place."""
+        size_bytes = entry.form.size_bytes
+        assert size_bytes <= self.free_bytes
+        self._entries[entry.version.digest] = entry
+        self.used_bytes += size_bytes
+        self.policy.admitted(entry.version.digest, size_bytes, entry.reload_seconds, self._clock())
+
+    def remove(self, digest: str) -> HostEntry:
+        """Let a version go."""
+        entry = self._entries.pop(digest)
+        self.used_bytes -= entry.form.size_bytes
+        self.policy.removed(digest)
+        return entry
+
+    def evictable(self) -> Iterator[tuple[str, int, float]]:
+        """See `PreloadTier`."""
+        for digest in self.policy.coldest(self._clock()):
+            if digest not in self.held:
+                entry = self._entries[digest]
+                yield digest, entry.form.size_bytes, entry.reload_seconds
+
+    def listed(self) -> list[ResidentAdapter]:
+        """All versions here; none of them is `pinned`."""
+        return [
+            ResidentAdapter(
+                name=entry.version.name,
+                digest=digest,
+                rank=entry.form.rank,
+                size_bytes=entry.form.size_bytes,
+                pinned=False,
+            )
+            for digest, entry in self._entries.items()
+        ]

@@ -1,0 +1,130 @@
+"""Which version comes nearer to the device before anybody asks for it."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from server.adapters.device_tier import DeviceTier
+from server.adapters.foretold import Foretold
+from server.adapters.host_tier import HostTier
+from server.adapters.load_costs import LoadCosts
+from server.adapters.normal_form import NormalForm
+from server.adapters.preload_choice import Preload, PreloadCandidate, PreloadTier, choose_preload
+from server.engine.messages import AdapterVersion, Tier
+
+_CONSIDERED = 64
+"""How many of the hottest versions a look goes through: where none of them is worth a place, hardly a colder one is."""
+
+
+class Preloading:
+    """The choice of preloads, from what was foretold last.
+
+    Operators' pins come first and stand above every worth; they still respect the budget. `is_open` says of a digest
+    whether a load of it may begin: it is not under way, and not known to fail. `refuse` is told once of each pin, with
+    its bytes, for which there is no place beside the others.
+    """
+
+    def __init__(
+        self,
+        device: DeviceTier,
+        host: HostTier,
+        costs: LoadCosts,
+        *,
+        is_open: Callable[[str], bool],
+        refuse: Callable[[AdapterVersion, int], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.due = False
+        self._device = device
+        self._host = host
+        self._costs = costs
+        self._is_open = is_open
+        self._refuse = refuse
+        self._clock = clock
+        self._foretold: dict[str, Foretold] = {}
+        self._refused: set[str] = set()
+        self._growth = 2.0
+
+    @property
+    def pinned(self) -> frozenset[str]:
+        """The versions that an operator wants on the device at all times."""
+        return frozenset(digest for digest, one in self._foretold.items() if one.pinned)
+
+    def foretell(self, foretold: Sequence[Foretold]) -> None:
+        """Replace what was foretold before; the hottest come first."""
+        self._foretold = {one.version.digest: one for one in foretold}
+        self._refused &= self.pinned
+        rates = {digest: one.rate for digest, one in self._foretold.items()}
+        for policy in (self._device.policy, self._host.policy):
+            policy.foretold(rates, self._clock())
+        self.due = True
+
+    def forget(self, digest: str) -> None:
+        """The version was unloaded: it is not brought back until it is foretold again."""
+        self._foretold.pop(digest, None)
+
+    def version(self, digest: str) -> AdapterVersion:
+        """A version that was chosen."""
+        return self._foretold[digest].version
+
+    def grew(self, form: NormalForm, size_bytes: int) -> None:
+        """A form in host memory takes so many bytes on the device: what the next ones are expected to."""
+        if form.size_bytes:
+            self._growth = size_bytes / form.size_bytes
+
+    def for_device(self) -> Preload | None:
+        """The next version that deserves a place on the device, and what leaves for it."""
+        for digest, one in self._foretold.items():
+            if one.pinned and self._is_open(digest) and not self._device.holds(digest):
+                pin = self._on_device(one)
+                victims = self._device.victims(pin.size_bytes, self._device.wanted)
+                if victims is not None:
+                    self._refused.discard(digest)
+                    return Preload(pin, tuple(victims))
+                self._refuse_beside_others(one, pin.size_bytes)
+        candidates = (self._on_device(one) for one in self._open(self._device) if not one.pinned)
+        return choose_preload(candidates, self._device, self._device.policy, self._clock())
+
+    def for_host(self) -> Preload | None:
+        """The next version that deserves a place in host memory and is nowhere nearer, and what leaves for it."""
+        candidates = (
+            self._in_host(one) for one in self._open(self._host) if not self._device.holds(one.version.digest)
+        )
+        return choose_preload(candidates, self._host, self._host.policy, self._clock())
+
+    def still_worth(self, version: AdapterVersion, form: NormalForm) -> Preload | None:
+        """What leaves the device for a preload that has come into host memory; None where it is not worth that."""
+        candidate = self._candidate(version.digest, self._device.memory.bytes_for(form))
+        if version.digest in self.pinned:
+            victims = self._device.victims(candidate.size_bytes, self._device.wanted)
+            return None if victims is None else Preload(candidate, tuple(victims))
+        return choose_preload([candidate], self._device, self._device.policy, self._clock())
+
+    def _open(self, tier: PreloadTier) -> Iterator[Foretold]:
+        """The hottest versions that a tier lacks, whose loads may begin."""
+        lacking = (
+            one
+            for digest, one in self._foretold.items()
+            if (one.rate > 0 or one.pinned) and not tier.holds(digest) and self._is_open(digest)
+        )
+        return itertools.islice(lacking, _CONSIDERED)
+
+    def _on_device(self, one: Foretold) -> PreloadCandidate:
+        form = self._host.form(one.version.digest)
+        size = int(one.file_bytes * self._growth) if form is None else self._device.memory.bytes_for(form)
+        return self._candidate(one.version.digest, size)
+
+    def _candidate(self, digest: str, size_bytes: int) -> PreloadCandidate:
+        source: Tier = "host" if self._host.holds(digest) else "store"
+        return PreloadCandidate(digest, size_bytes, self._costs.expected(source, size_bytes))
+
+    def _in_host(self, one: Foretold) -> PreloadCandidate:
+        return PreloadCandidate(one.version.digest, one.file_bytes, self._costs.expected("store", one.file_bytes))
+
+    def _refuse_beside_others(self, one: Foretold, size_bytes: int) -> None:
+        """Say, once, that the pins alone exceed the budget; what only waits for running rows is not said."""
+        residents = self._device.residents
+        pinned = sum(residents[digest].reservation.size_bytes for digest in self.pinned & residents.keys())
+        if pinned + size_bytes > self._device.memory.budget_bytes and one.version.digest not in self._refused:
+            self._refused.add(one.version.digest)
+            self._refuse(one.version, size_bytes)
