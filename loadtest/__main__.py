@@ -7,6 +7,7 @@ from loadtest.commands.fairness import fairness
 from loadtest.commands.report import report
 from loadtest.commands.run import run
 from loadtest.commands.sweep import sweep
+from loadtest.load_times import loads
 from loadtest.simulation.command import simulate
 
 # What follows `--` goes to `switchyard serve`.
@@ -24,6 +25,7 @@ app.command(context_settings=_WITH_FLAGS)(fairness)
 app.command()(report)
 app.command()(simulate)
 app.command(context_settings=_WITH_FLAGS)(baseline)
+app.command()(loads)
 
 if __name__ == "__main__":
     app(prog_name="python -m loadtest")

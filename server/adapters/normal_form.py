@@ -48,12 +48,12 @@ class NormalForm:
     @cached_property
     def size_bytes(self) -> int:
         """Bytes of all tensors as they lie here; storage that several modules share counts once."""
-        return sum(whole.nbytes for whole in self._wholes)
+        return sum(whole.nbytes for whole in self._layout.wholes)
 
     @cached_property
     def elements(self) -> int:
         """Numbers in all tensors; storage that several modules share counts once."""
-        return sum(whole.numel() for whole in self._wholes)
+        return sum(whole.numel() for whole in self._layout.wholes)
 
     @cached_property
     def rank(self) -> int:
@@ -73,57 +73,67 @@ class NormalForm:
         scaled = any(linear.scale != 1 for linear in self.linears.values())
         narrow = scaled and flat.dtype.itemsize < torch.float32.itemsize
         work = torch.empty_like(flat, dtype=torch.float32) if narrow else flat
-        starts: dict[int, int] = {}
         at = 0
-        for whole in self._wholes:
+        for whole in self._layout.wholes:
             work[at : at + whole.numel()].copy_(whole)
-            starts[whole.data_ptr()] = at
             at += whole.numel()
+        linears = self._layout.over(work)
         if scaled:
-            _fold_scales(_views(self.linears, work, starts))
+            _fold_scales(self.linears, linears)
         if narrow:
             flat.copy_(work)
-        return NormalForm(
-            {
-                name: LinearForm(one.a, one.b, one.in_scale, one.out_scale, one.bias)
-                for name, one in _views(self.linears, flat, starts).items()
-            }
-        )
+            linears = self._layout.over(flat)
+        return NormalForm(linears)
 
     @cached_property
-    def _wholes(self) -> tuple[torch.Tensor, ...]:
-        """Each distinct storage as one flat tensor."""
-        wholes: dict[int, torch.Tensor] = {}
-        for linear in self.linears.values():
-            for tensor in linear.tensors():
-                storage = tensor.untyped_storage()
-                if storage.data_ptr() not in wholes:
-                    wholes[storage.data_ptr()] = tensor.as_strided((storage.nbytes() // tensor.itemsize,), (1,), 0)
-        return tuple(wholes.values())
+    def _layout(self) -> "_Layout":
+        starts: dict[int, int] = {}
+        wholes: list[torch.Tensor] = []
+        at = 0
+
+        def place(tensor: torch.Tensor | None) -> _Place:
+            nonlocal at
+            if tensor is None:
+                return None
+            storage = tensor.untyped_storage()
+            address = storage.data_ptr()
+            if address not in starts:
+                wholes.append(tensor.as_strided((storage.nbytes() // tensor.itemsize,), (1,), 0))
+                starts[address] = at
+                at += wholes[-1].numel()
+            return tuple(tensor.shape), tensor.stride(), starts[address] + tensor.storage_offset()
+
+        places = {
+            name: (place(one.a), place(one.b), place(one.in_scale), place(one.out_scale), place(one.bias))
+            for name, one in self.linears.items()
+        }
+        return _Layout(tuple(wholes), places)
 
 
-def _views(linears: Mapping[str, LinearForm], flat: torch.Tensor, starts: Mapping[int, int]) -> dict[str, LinearForm]:
-    """The same linears over `flat`, where the storage at an address begins at `starts` of it."""
-
-    def view(tensor: torch.Tensor | None) -> torch.Tensor | None:
-        if tensor is None:
-            return None
-        at = starts[tensor.untyped_storage().data_ptr()] + tensor.storage_offset()
-        return flat.as_strided(tensor.shape, tensor.stride(), at)
-
-    return {
-        name: LinearForm(
-            view(one.a), view(one.b), view(one.in_scale), view(one.out_scale), view(one.bias), scale=one.scale
-        )
-        for name, one in linears.items()
-    }
+_Place = tuple[tuple[int, ...], tuple[int, ...], int] | None
+"""Shape, strides and first element of a tensor in flat memory."""
 
 
-def _fold_scales(linears: Mapping[str, LinearForm]) -> None:
-    """Multiply every `b` with its scale, in place."""
+@dataclass(frozen=True)
+class _Layout:
+    """Each distinct storage of a form as one flat tensor, and where the tensors lie in these, one after another."""
+
+    wholes: tuple[torch.Tensor, ...]
+    places: Mapping[str, tuple[_Place, _Place, _Place, _Place, _Place]]
+
+    def over(self, flat: torch.Tensor) -> dict[str, LinearForm]:
+        """The linears as views of other flat memory."""
+        return {
+            name: LinearForm(*(None if place is None else flat.as_strided(*place) for place in places))
+            for name, places in self.places.items()
+        }
+
+
+def _fold_scales(stored: Mapping[str, LinearForm], linears: Mapping[str, LinearForm]) -> None:
+    """Multiply every `b` of `linears` with the scale that is stored for it, in place."""
     by_scale: dict[float, list[torch.Tensor]] = {}
-    for linear in linears.values():
-        if linear.b is not None and linear.scale != 1:
-            by_scale.setdefault(linear.scale, []).append(linear.b)
+    for name, linear in linears.items():
+        if linear.b is not None and stored[name].scale != 1:
+            by_scale.setdefault(stored[name].scale, []).append(linear.b)
     for scale, factors in by_scale.items():
         torch._foreach_mul_(factors, scale)
