@@ -34,7 +34,6 @@ class Resident:
     version: AdapterVersion
     form: NormalForm
     reservation: Reservation
-    reload_seconds: float
     pins: int = 0
     leaving: bool = False
 
@@ -42,8 +41,8 @@ class Resident:
 class DeviceTier:
     """What lies in `memory`.
 
-    `wanted` are the versions that requests wait for now, `kept` those that an operator wants here at all times: the
-    owner says which.
+    `reload_seconds` tells what bringing a version of so many bytes back should take. `wanted` are the versions that
+    requests wait for now, `kept` those that an operator wants here at all times: the owner says which.
     """
 
     def __init__(
@@ -51,10 +50,12 @@ class DeviceTier:
         memory: DeviceMemory,
         policy: EvictionPolicy,
         *,
+        reload_seconds: Callable[[int], float],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.memory = memory
         self.policy = policy
+        self.reload_seconds = reload_seconds
         self.residents: OrderedDict[str, Resident] = OrderedDict()
         self.arrivals: dict[str, Arrival] = {}
         self.wanted: frozenset[str] = frozenset()
@@ -88,7 +89,8 @@ class DeviceTier:
         for digest in self.policy.coldest(self._clock()):
             resident = self.residents[digest]
             if not resident.pins and digest not in self.kept:
-                yield digest, resident.reservation.size_bytes, resident.reload_seconds
+                size_bytes = resident.reservation.size_bytes
+                yield digest, size_bytes, self.reload_seconds(size_bytes)
 
     def arrive(self, version: AdapterVersion, form: NormalForm, read: Loaded | None) -> Arrival | None:
         """Reserve the memory of a form, which is in host memory; None where it is not free."""
@@ -98,11 +100,12 @@ class DeviceTier:
         arrival = self.arrivals[version.digest] = Arrival(version, reservation, read)
         return arrival
 
-    def settle_in(self, digest: str, form: NormalForm, reload_seconds: float) -> None:
+    def settle_in(self, digest: str, form: NormalForm) -> None:
         """The copy of an arrival has ended: it may be used."""
         arrival = self.arrivals.pop(digest)
-        self.residents[digest] = Resident(arrival.version, form, arrival.reservation, reload_seconds)
-        self.policy.admitted(digest, arrival.reservation.size_bytes, reload_seconds, self._clock())
+        self.residents[digest] = Resident(arrival.version, form, arrival.reservation)
+        size_bytes = arrival.reservation.size_bytes
+        self.policy.admitted(digest, size_bytes, self.reload_seconds(size_bytes), self._clock())
 
     def turn_away(self, digest: str) -> None:
         """Give the memory of an arrival back; its copy has ended."""

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from server.adapters.eviction.policy import EvictionPolicy
+from server.adapters.load_costs import LoadCosts
 from server.adapters.normal_form import NormalForm
 from server.adapters.tier_space import victims_for
 from server.engine.messages import AdapterVersion, ResidentAdapter
@@ -12,11 +13,10 @@ from server.engine.messages import AdapterVersion, ResidentAdapter
 
 @dataclass(frozen=True)
 class HostEntry:
-    """A version in host memory; `reload_seconds` is what reading it again from the store should take."""
+    """A version in host memory."""
 
     version: AdapterVersion
     form: NormalForm
-    reload_seconds: float
 
 
 class HostTier:
@@ -26,12 +26,14 @@ class HostTier:
         self,
         budget_bytes: int,
         policy: EvictionPolicy,
+        costs: LoadCosts,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.budget_bytes = budget_bytes
         self.used_bytes = 0
         self.policy = policy
+        self._costs = costs
         self.held: frozenset[str] = frozenset()
         self._clock = clock
         self._entries: dict[str, HostEntry] = {}
@@ -40,6 +42,10 @@ class HostTier:
     def free_bytes(self) -> int:
         """What can be taken without another's leaving."""
         return self.budget_bytes - self.used_bytes
+
+    def reload_seconds(self, size_bytes: int) -> float:
+        """What reading a version of so many bytes again should take."""
+        return self._costs.expected("store", size_bytes)
 
     def holds(self, key: str) -> bool:
         """Is the version here? Safe from any thread."""
@@ -60,7 +66,7 @@ class HostTier:
         assert size_bytes <= self.free_bytes
         self._entries[entry.version.digest] = entry
         self.used_bytes += size_bytes
-        self.policy.admitted(entry.version.digest, size_bytes, entry.reload_seconds, self._clock())
+        self.policy.admitted(entry.version.digest, size_bytes, self.reload_seconds(size_bytes), self._clock())
 
     def remove(self, digest: str) -> HostEntry:
         """Let a version go."""
@@ -73,8 +79,8 @@ class HostTier:
         """See `PreloadTier`."""
         for digest in self.policy.coldest(self._clock()):
             if digest not in self.held:
-                entry = self._entries[digest]
-                yield digest, entry.form.size_bytes, entry.reload_seconds
+                size_bytes = self._entries[digest].form.size_bytes
+                yield digest, size_bytes, self.reload_seconds(size_bytes)
 
     def listed(self) -> list[ResidentAdapter]:
         """All versions here; none of them is `pinned`."""

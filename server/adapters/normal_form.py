@@ -101,7 +101,7 @@ class NormalForm:
                 wholes.append(tensor.as_strided((storage.nbytes() // tensor.itemsize,), (1,), 0))
                 starts[address] = at
                 at += wholes[-1].numel()
-            return tuple(tensor.shape), tensor.stride(), starts[address] + tensor.storage_offset()
+            return tuple(tensor.shape), tensor.stride(), starts[address] + int(tensor.storage_offset())
 
         places = {
             name: (place(one.a), place(one.b), place(one.in_scale), place(one.out_scale), place(one.bias))
@@ -124,7 +124,7 @@ class _Layout:
     def over(self, flat: torch.Tensor) -> dict[str, LinearForm]:
         """The linears as views of other flat memory."""
         return {
-            name: LinearForm(*(None if place is None else flat.as_strided(*place) for place in places))
+            name: LinearForm(*[None if place is None else flat.as_strided(*place) for place in places])  # type: ignore[arg-type]
             for name, places in self.places.items()
         }
 

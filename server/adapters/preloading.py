@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from server.adapters.device_tier import DeviceTier
 from server.adapters.foretold import Foretold
 from server.adapters.host_tier import HostTier
-from server.adapters.load_costs import LoadCosts
 from server.adapters.normal_form import NormalForm
 from server.adapters.preload_choice import Preload, PreloadCandidate, PreloadTier, choose_preload
-from server.engine.messages import AdapterVersion, Tier
+from server.engine.messages import AdapterVersion
 
 _CONSIDERED = 64
 """How many of the hottest versions a look goes through: where none of them is worth a place, hardly a colder one is."""
@@ -28,7 +27,6 @@ class Preloading:
         self,
         device: DeviceTier,
         host: HostTier,
-        costs: LoadCosts,
         *,
         is_open: Callable[[str], bool],
         refuse: Callable[[AdapterVersion, int], None],
@@ -37,7 +35,6 @@ class Preloading:
         self.due = False
         self._device = device
         self._host = host
-        self._costs = costs
         self._is_open = is_open
         self._refuse = refuse
         self._clock = clock
@@ -115,11 +112,10 @@ class Preloading:
         return self._candidate(one.version.digest, size)
 
     def _candidate(self, digest: str, size_bytes: int) -> PreloadCandidate:
-        source: Tier = "host" if self._host.holds(digest) else "store"
-        return PreloadCandidate(digest, size_bytes, self._costs.expected(source, size_bytes))
+        return PreloadCandidate(digest, size_bytes, self._device.reload_seconds(size_bytes))
 
     def _in_host(self, one: Foretold) -> PreloadCandidate:
-        return PreloadCandidate(one.version.digest, one.file_bytes, self._costs.expected("store", one.file_bytes))
+        return PreloadCandidate(one.version.digest, one.file_bytes, self._host.reload_seconds(one.file_bytes))
 
     def _refuse_beside_others(self, one: Foretold, size_bytes: int) -> None:
         """Say, once, that the pins alone exceed the budget; what only waits for running rows is not said."""

@@ -64,16 +64,16 @@ class Residency:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.memory = memory
-        self.device = DeviceTier(memory, policy(), clock=clock)
-        self.host = HostTier(host_budget_bytes, policy(), clock=clock)
+        self._costs = LoadCosts()
+        self.device = DeviceTier(memory, policy(), reload_seconds=self._reload_seconds, clock=clock)
+        self.host = HostTier(host_budget_bytes, policy(), self._costs, clock=clock)
         self._loader = loader
         self._reports = ResidencyReports(report)
         self._clock = clock
-        self._costs = LoadCosts()
         self._failures = LoadFailures(clock)
         self._ledger = PreloadLedger(report)
         self._preloading = Preloading(
-            self.device, self.host, self._costs, is_open=self._may_begin, refuse=self._refuse_pin, clock=clock
+            self.device, self.host, is_open=self._may_begin, refuse=self._refuse_pin, clock=clock
         )
         self._reads: dict[str, Loaded] = {}
         self._discarded: set[str] = set()
@@ -242,6 +242,10 @@ class Residency:
             form = read.outcome if read is not None and isinstance(read.outcome, NormalForm) else None
         return form
 
+    def _reload_seconds(self, size_bytes: int) -> float:
+        """What a place on the device saves over one in the tier below, the same for all: they compete for that too."""
+        return self._costs.expected("host" if self.host.budget_bytes else "store", size_bytes)
+
     def _may_begin(self, digest: str) -> bool:
         """May a preload of the version begin?"""
         return not self._loader.is_pending(digest) and self.failure(digest) is None
@@ -291,8 +295,7 @@ class Residency:
             self._costs.measured("store", size_bytes, arrival.read.seconds + copied.seconds)
         else:
             self._costs.measured("host", size_bytes, copied.seconds)
-        nearest: Tier = "host" if self.host.holds(digest) else "store"
-        self.device.settle_in(digest, form, self._costs.expected(nearest, size_bytes))
+        self.device.settle_in(digest, form)
         self._failures.forget(digest)
         self._reports.loaded(arrival, copied, rank=form.rank, preload=digest in self._ledger)
 
@@ -318,10 +321,9 @@ class Residency:
         if self.host.holds(version.digest):
             return True
         size_bytes = form.size_bytes
-        reload_seconds = self._costs.expected("store", self.memory.bytes_for(form))
         victims: Iterable[str] | None
         if version.digest in self._ledger:
-            candidate = PreloadCandidate(version.digest, size_bytes, reload_seconds)
+            candidate = PreloadCandidate(version.digest, size_bytes, self.host.reload_seconds(size_bytes))
             preload = choose_preload([candidate], self.host, self.host.policy, self._clock())
             victims = preload.victims if preload else None
         else:
@@ -330,7 +332,7 @@ class Residency:
             return False
         for victim in victims:
             self._evict_from_host(victim, "capacity")
-        self.host.add(HostEntry(version, form, reload_seconds))
+        self.host.add(HostEntry(version, form))
         return True
 
     def _drop_unwanted(self) -> None:
@@ -365,10 +367,13 @@ class Residency:
         return None
 
     def _preload(self) -> None:
-        """Begin preloads: onto the device what is worth a place there, into host memory what is worth one there."""
+        """Begin preloads: onto the device what is worth a place there, into host memory what is worth one there.
+
+        The latter one at a time, since what is being read has no place there yet.
+        """
         under_way = sum(digest in self.device.arrivals or self._loader.is_pending(digest) for digest in self._ledger)
         while under_way < _PRELOADS_AT_A_TIME:
-            preload = self._preloading.for_device() or self._preloading.for_host()
+            preload = self._preloading.for_device() or (None if under_way else self._preloading.for_host())
             if preload is None or not self._begin(preload):
                 self._preloading.due = False
                 return
