@@ -12,7 +12,18 @@ import torch
 from server.config import Settings
 from server.engine.batch import Batch
 from server.engine.in_process import InProcessEngine
-from server.engine.messages import EngineState, LoadReport, Report, Started, StepReport, Tokens
+from server.engine.messages import (
+    EngineState,
+    Forecast,
+    ForetoldVersion,
+    LoadReport,
+    LookupReport,
+    PreloadReport,
+    Report,
+    Started,
+    StepReport,
+    Tokens,
+)
 from tests.lora_adapters import write_lora
 from tests.running_engine import Answer, answer, answers, running, submit, version
 from tests.tiny_models import VOCABULARY, write_tiny_model
@@ -275,3 +286,30 @@ def test_an_impossible_wish_fails_its_own_request(run: Callable[..., list[Report
         assert fine.tokens == alone.tokens
 
     run(scenario)
+
+
+def test_a_forecast_brings_versions_onto_the_device_before_anybody_asks(
+    run: Callable[..., list[Report]], base: Path, tmp_path: Path
+) -> None:
+    hot, warm = (version(write_lora(base, tmp_path / name, seed=seed)) for seed, name in enumerate(("hot", "warm")))
+
+    async def scenario(engine: InProcessEngine) -> None:
+        versions = [ForetoldVersion(version=hot, rate=2.0), ForetoldVersion(version=warm, rate=1.0)]
+        engine.built.loop.send(Forecast(versions=versions))
+        async with asyncio.timeout(20):
+            while len(engine.built.loop.residency.resident()) < 2:
+                await asyncio.sleep(0.02)
+        await answer(engine, submit(range(10), hot))
+        await asyncio.sleep(0.3)
+
+    reports = run(scenario)
+    assert [(one.name, one.preload) for one in reports if isinstance(one, LoadReport)] == [
+        ("hot", True),
+        ("warm", True),
+    ]
+    assert [one.tier for one in reports if isinstance(one, LookupReport)] == ["device"]
+    ends = [(one.name, one.outcome) for one in reports if isinstance(one, PreloadReport)]
+    assert ends == [("hot", "useful"), ("warm", "wasted")]
+    host = next(one for one in reversed(reports) if isinstance(one, EngineState))
+    assert {one.name for one in host.host} == {"hot", "warm"}
+    assert 0 < host.host_bytes <= host.host_budget_bytes
