@@ -42,6 +42,7 @@ class Bench:
         )
 
     def ask(self, name: str) -> None:
+        self.now += 1.0
         self.residency.asked(adapter(name))
 
     def settle(self, *wanted: str) -> None:
@@ -110,12 +111,13 @@ def test_a_preload_that_only_reached_host_memory_is_useful_there() -> None:
 
 
 def test_a_preload_that_leaves_unused_is_wasted_however_it_leaves() -> None:
-    bench = Bench(host=0)
+    bench = Bench(host=0, policy="lru")
     bench.foretell(a=0.001)
     bench.settle()
     bench.use("b")
     bench.use("c")
     assert bench.ends == [("a", "wasted")]
+    bench.residency.give_up(2 * SIZE)
     bench.foretell(d=1000.0)
     bench.settle()
     bench.residency.unload(adapter("d").digest)
@@ -170,7 +172,7 @@ def test_a_preload_takes_the_place_of_what_is_colder_and_of_nothing_else() -> No
     bench = Bench()
     bench.use("a")
     bench.use("b")
-    bench.foretell(c=0.0001)
+    bench.foretell(a=1.0, b=1.0, c=0.0001)
     bench.settle()
     assert bench.on_device == {"a", "b"}
     bench.residency.pin(adapter("a").digest)
