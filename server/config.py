@@ -113,7 +113,7 @@ class Settings(BaseSettings):
     )
     block_size: Annotated[int, Field(ge=1, le=256)] = Field(16, description="Tokens of one KV block.")
     kv_cache_bytes: Annotated[int, Field(ge=1)] = Field(
-        512 * MiB, description="Memory of the paged KV cache, in bytes."
+        512 * MiB, description="Device memory that the paged KV cache always has, in bytes."
     )
     prefix_cache: bool = Field(
         True, description="Reuse the KV blocks of equal prompt prefixes of the same adapter version."
@@ -121,7 +121,12 @@ class Settings(BaseSettings):
 
     # Adapters
     adapter_budget_bytes: Annotated[int, Field(ge=1)] = Field(
-        512 * MiB, description="Device memory for adapters, in bytes, at their true ranks."
+        512 * MiB, description="Device memory that adapters always have, in bytes, at their true ranks."
+    )
+    device_memory_bytes: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="Device memory for the KV cache and adapters together, in bytes; what exceeds `kv_cache_bytes` and "
+        "`adapter_budget_bytes` is for whichever needs it. 0 is just their sum.",
     )
     adapter_wait_timeout: Annotated[float, Field(gt=0)] = Field(
         30.0, description="Seconds a request waits for its adapter before the base answers (or 503)."
@@ -204,6 +209,16 @@ class Settings(BaseSettings):
         10.0, description="Seconds that open requests are given after SIGTERM before they end with an error."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Log level, on stderr.")
+
+    @model_validator(mode="after")
+    def _device_memory_holds_both(self) -> Self:
+        least = self.kv_cache_bytes + self.adapter_budget_bytes
+        if 0 < self.device_memory_bytes < least:
+            raise ValueError(
+                f"device_memory_bytes {self.device_memory_bytes} must be at least {least}, kv_cache_bytes and "
+                "adapter_budget_bytes together, or 0 for just these"
+            )
+        return self
 
     @model_validator(mode="after")
     def _stall_outlasts_waiting(self) -> Self:

@@ -1,5 +1,6 @@
 """Where adapters lie on the device, and how much of it they may take."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +25,10 @@ class DeviceMemory(Protocol):
         """The most that adapters may ever take together."""
 
     @property
+    def floor_bytes(self) -> int:
+        """What adapters can always have together: a form that counts for more cannot serve."""
+
+    @property
     def used_bytes(self) -> int:
         """What is reserved now."""
 
@@ -33,6 +38,12 @@ class DeviceMemory(Protocol):
 
     def bytes_for(self, form: NormalForm) -> int:
         """What `reserve` would count for a form, which lies in host memory."""
+
+    def fits(self, form: NormalForm, without: Sequence[Reservation] = ()) -> bool:
+        """Would `reserve` find place for a form if these reservations were released before?"""
+
+    def shared_bytes(self, reservation: Reservation) -> int:
+        """What of a reservation others than adapters could use in its place."""
 
     def reserve(self, form: NormalForm) -> Reservation | None:
         """Take the memory for a form; None, and no change, where it is not free."""
@@ -67,6 +78,11 @@ class SeparateMemory:
         self._left: list[torch.Tensor] = []
 
     @property
+    def floor_bytes(self) -> int:
+        """See `DeviceMemory`."""
+        return self.budget_bytes
+
+    @property
     def free_bytes(self) -> int:
         """See `DeviceMemory`."""
         return self.budget_bytes - self.used_bytes
@@ -74,6 +90,14 @@ class SeparateMemory:
     def bytes_for(self, form: NormalForm) -> int:
         """See `DeviceMemory`."""
         return form.elements * self._dtype.itemsize
+
+    def fits(self, form: NormalForm, without: Sequence[Reservation] = ()) -> bool:
+        """See `DeviceMemory`."""
+        return self.bytes_for(form) <= self.free_bytes + sum(reservation.size_bytes for reservation in without)
+
+    def shared_bytes(self, reservation: Reservation) -> int:  # noqa: ARG002
+        """See `DeviceMemory`: nobody else could use it."""
+        return 0
 
     def reserve(self, form: NormalForm) -> _Piece | None:
         """See `DeviceMemory`."""

@@ -84,6 +84,28 @@ class DeviceTier:
         """Which versions would make place for so many bytes, none of the protected; None where all would not do."""
         return victims_for(size_bytes, self.free_bytes, (one for one in self._idle() if one[0] not in protected))
 
+    def victims_of(self, form: NormalForm, protected: Set[str]) -> list[str] | None:
+        """The same for a form that is in host memory: where it needs neighbouring pages, bytes do not tell."""
+        victims: dict[str, Reservation] = {}
+        idle = (digest for digest, _, _ in self._idle() if digest not in protected)
+        while not self.memory.fits(form, [*victims.values()]):
+            victim = next(idle, None)
+            if victim is None:
+                return None
+            victims[victim] = self.residents[victim].reservation
+        return [*victims]
+
+    def lendable(self) -> Iterator[tuple[str, int]]:
+        """Idle versions and the bytes that others than adapters could use in their place; the coldest first.
+
+        What requests wait for comes last.
+        """
+        idle = [digest for digest, _, _ in self._idle()]
+        for digest in sorted(idle, key=lambda digest: digest in self.wanted):
+            shared = self.memory.shared_bytes(self.residents[digest].reservation)
+            if shared:
+                yield digest, shared
+
     def _idle(self) -> Iterator[tuple[str, int, float]]:
         """Key, bytes and reload seconds of what is neither pinned nor kept, what is worth least first."""
         for digest in self.policy.coldest(self._clock()):
@@ -134,14 +156,12 @@ class DeviceTier:
 
     def to_drain_for(self, form: NormalForm) -> set[str]:
         """The residents that must be given up so that a form finds space; those with fewest pins."""
-        lacking = self.memory.bytes_for(form) - self.memory.free_bytes
-        draining: set[str] = set()
+        draining: dict[str, Reservation] = {}
         for digest, resident in sorted(self.residents.items(), key=lambda item: item[1].pins):
-            if lacking <= 0:
+            if self.memory.fits(form, [*draining.values()]):
                 break
-            draining.add(digest)
-            lacking -= resident.reservation.size_bytes
-        return draining
+            draining[digest] = resident.reservation
+        return set(draining)
 
     def listed(self) -> list[ResidentAdapter]:
         """All residents, the least recently used first."""

@@ -16,6 +16,11 @@ from functools import cached_property
 import torch
 
 
+def identity(tensor: torch.Tensor) -> tuple[object, ...]:
+    """Equal for tensors that are the same numbers in the same memory."""
+    return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
+
+
 @dataclass(frozen=True, eq=False)
 class LinearForm:
     """What an adapter does to one linear module; None is the identity.
@@ -59,6 +64,11 @@ class NormalForm:
     def rank(self) -> int:
         """The largest rank of any module."""
         return max((linear.a.shape[0] for linear in self.linears.values() if linear.a is not None), default=0)
+
+    def tensors(self) -> Iterator[torch.Tensor]:
+        """The tensors of all modules; one that several share comes as often as they are."""
+        for linear in self.linears.values():
+            yield from linear.tensors()
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "NormalForm":
         """A copy of the form, ready to compute, on `device` in `dtype`."""

@@ -174,17 +174,24 @@ class Residency:
         self._preloading.foretell(foretold)
         self.device.kept = self._preloading.pinned
 
-    def give_up(self, size_bytes: int) -> int:
-        """Evict the coldest idle versions until that many bytes are freed or none is left; returns the bytes freed."""
-        freed, victims = 0, []
-        for digest, victim_bytes, _ in self.device.evictable():
-            if freed >= size_bytes:
+    def give_up(self, size_bytes: int, *, keep: str | None = None) -> int:
+        """Evict idle versions until others than adapters can use so many bytes more; what they can use more.
+
+        The coldest leave first, and what requests wait for last; `keep` stays. Evicts nothing, and returns 0, where all
+        would not do.
+        """
+        given_up, victims = 0, []
+        for digest, shared in self.device.lendable():
+            if given_up >= size_bytes:
                 break
-            victims.append(digest)
-            freed += victim_bytes
+            if digest != keep:
+                victims.append(digest)
+                given_up += shared
+        if given_up < size_bytes:
+            return 0
         for digest in victims:
             self._evict(digest, "capacity")
-        return freed
+        return given_up
 
     def stop(self) -> None:
         """Nothing is asked for any more: the preloads that served nobody are wasted."""
@@ -253,10 +260,10 @@ class Residency:
     def _place(self, version: AdapterVersion, form: NormalForm, protected: set[str]) -> bool:
         """Make place for a form and copy it there; False, and no change, where there is none to be had."""
         size_bytes = self.memory.bytes_for(form)
-        if size_bytes > self.memory.budget_bytes:
-            self._fail(version, too_large(version, size_bytes, self.memory.budget_bytes))
+        if size_bytes > self.memory.floor_bytes:
+            self._fail(version, too_large(version, size_bytes, self.memory.floor_bytes))
             return True
-        victims = self.device.victims(size_bytes, protected)
+        victims = self.device.victims_of(form, protected)
         return victims is not None and self._copy(version, form, victims)
 
     def _copy(self, version: AdapterVersion, form: NormalForm, victims: Iterable[str]) -> bool:
@@ -346,7 +353,7 @@ class Residency:
             preload = self._preloading.still_worth(read.version, form) if digest in self._ledger else None
             if preload is not None:
                 self._copy(read.version, form, preload.victims)
-            elif digest not in self._ledger and self.memory.bytes_for(form) <= self.memory.free_bytes:
+            elif digest not in self._ledger and self.memory.fits(form):
                 self._place(read.version, form, protected=set())
             else:
                 if not self._keep_in_host(read.version, form):

@@ -10,9 +10,9 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedModel
 
-from server.adapters.device_memory import SeparateMemory
 from server.adapters.eviction.choice import eviction_policy
 from server.adapters.loader import AdapterLoader
+from server.adapters.shared_memory import SharedMemory
 from server.adapters.version_reader import read_version
 from server.config import MiB, Settings
 from server.engine.base_model import PreparedBase, linear_modules, load_base, prepare_base
@@ -21,8 +21,8 @@ from server.engine.grammar_constraint import GrammarCompiler
 from server.engine.kv_cache import KVCache
 from server.engine.loop import EngineLoop
 from server.engine.messages import Event, ModelInfo
+from server.engine.page_pool import PagePool
 from server.engine.paged_attention import ATTENTION_NAME, register_paged_attention
-from server.engine.runner import Runner
 from server.engine.scheduler import SchedulerLimits
 from server.engine.transformers_runner import TransformersRunner
 from server.errors import ConfigurationError
@@ -58,11 +58,11 @@ def build_engine(
     model = load_base(prepared, device=device, dtype=dtype, attention=ATTENTION_NAME)
     modules = linear_modules(model)
     runner = TransformersRunner(model, exact=exact)
-    kv_cache = _kv_cache(settings, runner)
-    runner.allocate(kv_cache.num_blocks, kv_cache.block_size)
-    info = _model_info(settings, prepared, model, modules, kv_cache)
-    adapter_memory = SeparateMemory(settings.adapter_budget_bytes, device=device, dtype=dtype)
-    read = partial(read_version, modules=modules, dtype=dtype, budget_bytes=settings.adapter_budget_bytes)
+    pages = page_pool(settings, runner.page_bytes(settings.block_size))
+    memory = SharedMemory(pages, runner.allocate(pages.total, settings.block_size), runner.adapter_dtype)
+    kv_cache = KVCache(pages, settings.block_size, prefix_cache=settings.prefix_cache)
+    info = _model_info(settings, prepared, model, modules, pages)
+    read = partial(read_version, modules=modules, dtype=dtype, budget_bytes=memory.floor_bytes)
     grammars = GrammarCompiler(Path(info.directory), vocab_size=info.vocab_size, eos_token_ids=info.eos_token_ids)
     grammars.prepare()
     loop = EngineLoop(
@@ -85,7 +85,7 @@ def build_engine(
             fairness=settings.fairness,
             starvation_seconds=settings.starvation_seconds,
         ),
-        adapter_memory=adapter_memory,
+        adapter_memory=memory,
         host_budget_bytes=settings.host_cache_bytes,
         eviction=partial(eviction_policy, settings.eviction),
         eos_token_ids=frozenset(info.eos_token_ids),
@@ -110,15 +110,21 @@ def _device(settings: Settings) -> torch.device:
     return torch.device("cpu" if wanted == "auto" else wanted)
 
 
-def _kv_cache(settings: Settings, runner: Runner) -> KVCache:
-    block_bytes = runner.kv_bytes_per_token * settings.block_size
-    blocks = settings.kv_cache_bytes // block_bytes
+def page_pool(settings: Settings, page_bytes: int) -> PagePool:
+    """The pages of the device's memory, shared out as the settings say; the floor of adapters is rounded up to pages.
+
+    Raises:
+        ConfigurationError: the KV cache would have no room to work in.
+    """
+    blocks = settings.kv_cache_bytes // page_bytes
     if blocks < 2:
         raise ConfigurationError(
-            f"kv_cache_bytes holds {blocks} blocks of {block_bytes} bytes: give it at least {2 * block_bytes}",
+            f"kv_cache_bytes holds {blocks} blocks of {page_bytes} bytes: give it at least {2 * page_bytes}",
             param="kv_cache_bytes",
         )
-    return KVCache(blocks, settings.block_size, prefix_cache=settings.prefix_cache)
+    adapter_floor = -(-settings.adapter_budget_bytes // page_bytes)
+    shared = settings.device_memory_bytes // page_bytes - blocks - adapter_floor
+    return PagePool(kv_floor=blocks, adapter_floor=adapter_floor, shared=max(0, shared), page_bytes=page_bytes)
 
 
 def _model_info(
@@ -126,24 +132,27 @@ def _model_info(
     prepared: PreparedBase,
     model: PreTrainedModel,
     modules: dict[str, tuple[int, int]],
-    kv_cache: KVCache,
+    pages: PagePool,
 ) -> ModelInfo:
     config = model.config.get_text_config()
-    longest = min(_model_context(model), kv_cache.num_blocks * kv_cache.block_size)
+    longest = min(_model_context(model), pages.kv_floor * settings.block_size)
     if settings.max_model_len > longest:
         raise ConfigurationError(
-            f"max_model_len {settings.max_model_len} exceeds {longest}, which is what the model and the KV cache allow",
+            f"max_model_len {settings.max_model_len} exceeds {longest}, what the model and kv_cache_bytes allow",
             param="max_model_len",
         )
     resident = sum(tensor.nbytes for tensor in {*model.parameters(), *model.buffers()})
     _log.info(
-        "base %s: %s, %s, %.0f MiB resident, %d KV blocks of %d tokens",
+        "base %s: %s, %s, %.0f MiB resident, %d to %d KV blocks of %d tokens, %.0f to %.0f MiB for adapters",
         prepared.name,
         type(model).__name__,
         prepared.quantization,
         resident / MiB,
-        kv_cache.num_blocks,
-        kv_cache.block_size,
+        pages.kv_floor,
+        pages.kv_limit,
+        settings.block_size,
+        pages.adapter_floor * pages.page_bytes / MiB,
+        pages.adapter_limit * pages.page_bytes / MiB,
     )
     return ModelInfo(
         name=settings.served_name or prepared.name,
@@ -156,10 +165,10 @@ def _model_info(
         vocab_size=config.vocab_size,
         max_model_len=settings.max_model_len or longest,
         eos_token_ids=_eos_token_ids(model),
-        kv_blocks=kv_cache.num_blocks,
-        block_size=kv_cache.block_size,
+        kv_blocks=pages.kv_limit,
+        block_size=settings.block_size,
         max_rows=settings.max_rows,
-        adapter_budget_bytes=settings.adapter_budget_bytes,
+        adapter_budget_bytes=pages.adapter_limit * pages.page_bytes,
         resident_bytes=resident,
         modules=modules,
     )

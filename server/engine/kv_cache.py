@@ -1,17 +1,19 @@
 """The paged KV cache's book-keeping: which blocks are free, used, or kept for their prefix.
 
-Pure Python; the tensors belong to the runner. A block holds `block_size` tokens of every layer. A full block
-is known by a chained hash of its adapter and of all tokens up to its end, so that equal prefixes *of the same
-adapter version* share blocks and different adapters never do.
+Pure Python; the tensors belong to the runner. A block holds `block_size` tokens of every layer, and is a page of the
+memory that adapters use too: `PagePool` says who holds it. A full block is known by a chained hash of its adapter and
+of all tokens up to its end, so that equal prefixes *of the same adapter version* share blocks and different adapters
+never do.
 
-Invariants: every block is in exactly one of free / reusable / in use; a block's references equal the number of
-sequences whose tables hold it; a reusable block has no reference and is found by exactly one hash.
+Invariants: a block in use has as many references as there are sequences whose tables hold it; a block that is kept
+for its prefix has none and is found by exactly one hash.
 """
 
 from array import array
-from collections import OrderedDict, deque
 from collections.abc import Sequence as Seq
 from hashlib import blake2b
+
+from server.engine.page_pool import PagePool
 
 BlockHash = bytes
 
@@ -27,22 +29,21 @@ def chain_hash(parent: BlockHash, tokens: Seq[int]) -> BlockHash:
 
 
 class KVCache:
-    """Allocates blocks, counts their references and finds reusable prefixes."""
+    """Takes blocks from the pool, counts their references and finds reusable prefixes."""
 
-    def __init__(self, num_blocks: int, block_size: int, *, prefix_cache: bool = True) -> None:
-        self.num_blocks = num_blocks
+    def __init__(self, pages: PagePool, block_size: int, *, prefix_cache: bool = True) -> None:
+        self.pages = pages
         self.block_size = block_size
         self.prefix_cache = prefix_cache
-        self._free: deque[int] = deque(range(num_blocks))
-        self._reusable: OrderedDict[int, None] = OrderedDict()
         self._references: dict[int, int] = {}
         self._hash_of: dict[int, BlockHash] = {}
         self._block_of: dict[BlockHash, int] = {}
+        pages.on_forget = self._forget
 
     @property
     def available(self) -> int:
         """Blocks that `allocate` can give out."""
-        return len(self._free) + len(self._reusable)
+        return self.pages.kv_available
 
     @property
     def used(self) -> int:
@@ -55,17 +56,9 @@ class KVCache:
 
     def allocate(self, count: int) -> list[int] | None:
         """Take `count` blocks, giving up the longest unused prefixes where needed; None (and no change) if too few."""
-        if count > self.available:
-            return None
-        blocks = []
-        for _ in range(count):
-            if self._free:
-                block = self._free.popleft()
-            else:
-                block, _none = self._reusable.popitem(last=False)
-                del self._block_of[self._hash_of.pop(block)]
-            self._references[block] = 1
-            blocks.append(block)
+        blocks = self.pages.take(count)
+        if blocks is not None:
+            self._references.update(dict.fromkeys(blocks, 1))
         return blocks
 
     def match(self, hashes: Seq[BlockHash]) -> list[int]:
@@ -80,12 +73,13 @@ class KVCache:
 
     def matched_reusable(self, blocks: Seq[int]) -> int:
         """How many of the matched `blocks` no sequence holds: `share` takes these from what is available."""
-        return sum(block in self._reusable for block in blocks)
+        return sum(self.pages.is_kept(block) for block in blocks)
 
     def share(self, blocks: Seq[int]) -> None:
         """Reference blocks that `match` found."""
         for block in blocks:
-            self._reusable.pop(block, None)
+            if self.pages.is_kept(block):
+                self.pages.use_again(block)
             self._references[block] = self._references.get(block, 0) + 1
 
     def seal(self, block: int, block_hash: BlockHash) -> None:
@@ -106,17 +100,20 @@ class KVCache:
                 continue
             del self._references[block]
             if block in self._hash_of:
-                self._reusable[block] = None
+                self.pages.keep(block)
             else:
-                self._free.append(block)
+                self.pages.put_back(block)
 
     def check(self) -> None:
         """Raise AssertionError unless the invariants of this module hold."""
-        free, reusable, used = set(self._free), set(self._reusable), set(self._references)
-        assert len(free) == len(self._free)
-        assert not free & reusable
-        assert not used & (free | reusable)
-        assert free | reusable | used == set(range(self.num_blocks))
+        self.pages.check()
+        assert len(self._references) == self.pages.in_use
+        assert not any(self.pages.is_kept(block) for block in self._references)
         assert all(count > 0 for count in self._references.values())
         assert {block: self._block_of[h] for block, h in self._hash_of.items()} == {b: b for b in self._hash_of}
-        assert reusable <= set(self._hash_of)
+        assert len(self._hash_of) == len(self._block_of)
+        assert self.pages.kept == sum(self.pages.is_kept(block) for block in self._hash_of)
+
+    def _forget(self, block: int) -> None:
+        """A kept block was taken for something else."""
+        del self._block_of[self._hash_of.pop(block)]

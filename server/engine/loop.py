@@ -20,6 +20,7 @@ from server.engine.kv_cache import KVCache
 from server.engine.messages import (
     Cancel,
     Command,
+    DevicePages,
     EngineState,
     Event,
     Failed,
@@ -243,17 +244,18 @@ class EngineLoop:
             self._outbox.clear()
 
     def _state(self) -> EngineState:
-        scheduler = self.scheduler
+        scheduler, pages, memory = self.scheduler, self._kv.pages, self.residency.memory
         return EngineState(
             running=scheduler.running,
             waiting=scheduler.rowless + len(self._grammars),
             kv_blocks_used=self._kv.used,
-            kv_blocks_total=self._kv.num_blocks,
+            kv_blocks_total=self._kv.used + self._kv.available,
             prefix_hit_tokens=scheduler.prefix_hit_tokens,
             prefix_lookup_tokens=scheduler.prefix_lookup_tokens,
             preemptions=scheduler.preemptions,
-            adapter_bytes=self.residency.used_bytes,
-            adapter_budget_bytes=self.residency.budget_bytes,
+            adapter_bytes=memory.used_bytes,
+            adapter_budget_bytes=memory.used_bytes + memory.free_bytes,
+            pages=DevicePages(kv=pages.in_use, prefix=pages.kept, adapters=pages.adapters, total=pages.total),
             resident=self.residency.resident(),
             oldest_waiting_seconds=max(
                 scheduler.oldest_waiting(self._clock()), self._grammars.oldest_waiting(self._clock())

@@ -299,10 +299,25 @@ class ResidentAdapter(msgspec.Struct, frozen=True, kw_only=True):
     pinned: bool
 
 
+class DevicePages(msgspec.Struct, frozen=True, kw_only=True):
+    """Who holds the pages of the device's memory: running rows, kept prefixes, adapters; the rest is free."""
+
+    total: int = 0
+    kv: int = 0
+    prefix: int = 0
+    adapters: int = 0
+
+    @property
+    def free(self) -> int:
+        """Pages that nobody holds."""
+        return self.total - self.kv - self.prefix - self.adapters
+
+
 class EngineState(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
     """A snapshot for gauges, sent when something changed or waits, at most a few times a second.
 
-    `oldest_waiting_seconds`: for how long the oldest request without a row has been in the engine.
+    `oldest_waiting_seconds`: for how long the oldest request without a row has been in the engine. `kv_blocks_total` and
+    `adapter_budget_bytes` are the most that each may have beside what the other uses now.
     """
 
     running: int
@@ -320,6 +335,7 @@ class EngineState(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
     host_bytes: int = 0
     host_budget_bytes: int = 0
     host: list[ResidentAdapter] = []
+    pages: DevicePages = DevicePages()
 
 
 Report = StepReport | GroupReport | LookupReport | LoadReport | EvictionReport | PreloadReport | EngineState

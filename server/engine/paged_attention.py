@@ -5,6 +5,7 @@ gets a `PagedKV` of its runner; the registered function writes the new keys and 
 row, over what the row's blocks hold. Keys arrive rotated, so a cached block serves at its position only.
 """
 
+from collections.abc import Mapping
 from collections.abc import Sequence as Seq
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,48 +16,63 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
 from server.engine.batch import Row
+from server.engine.page_layout import LayerShape, PageLayout
 
 ATTENTION_NAME = "switchyard_paged"
 
 _NULL_SLOT = 0
-"""A slot of zeros that is never written. Masked places of a ragged batch point at it: what another sequence left in
-a real slot may be infinite or no number, and a mask does not stop that (0 times NaN is NaN)."""
+"""A slot of zeros that is never written, in the page that is never given out. Masked places of a ragged batch point at
+it: what another sequence, or an adapter, left in a real slot may be infinite or no number, and a mask does not stop
+that (0 times NaN is NaN)."""
 
 
 @dataclass(frozen=True)
 class PrefillSpan:
-    """Packed tokens [start, end) of one row, at positions [first, first + end - start) of its sequence.
-
-    `slots` [context] are the cache slots of positions 0 to the last of the span.
-    """
+    """Packed tokens [start, end) of one row, at positions [first, first + end - start) of its sequence."""
 
     start: int
     end: int
     first: int
-    slots: torch.Tensor
+
+    @property
+    def context(self) -> int:
+        """Positions 0 to the last of the span."""
+        return self.first + self.end - self.start
+
+
+@dataclass(frozen=True)
+class StepSlots:
+    """Slots of one step, in the views of the layers with a certain number of slots per page.
+
+    `new` [tokens]: where each packed token's key and value go. `prefills`: [context] of each span. `decodes` [rows
+    with a single token, longest context]: slots beyond a row's length are the null slot.
+    """
+
+    new: torch.Tensor
+    prefills: tuple[torch.Tensor, ...]
+    decodes: torch.Tensor
 
 
 @dataclass
 class AttentionPlan:
-    """Where the tokens of one step find their context; the same for every layer.
+    """Where the tokens of one step find their context; the same for every layer but for the numbers of the slots.
 
-    `new_slots` [tokens]: where each packed token's key and value go. `decode_rows` [n]: packed indices of the
-    rows with a single token; `decode_slots` [n, longest context] and `decode_lengths` [n] are their contexts, slots
-    beyond a row's length being the null slot.
+    `slots`: by a layer's slots per page. `decode_rows` [n]: packed indices of the rows with a single token;
+    `decode_lengths` [n] are the lengths of their contexts, `longest` the greatest.
     """
 
-    new_slots: torch.Tensor
+    slots: Mapping[int, StepSlots]
     prefills: tuple[PrefillSpan, ...]
     decode_rows: torch.Tensor
-    decode_slots: torch.Tensor
     decode_lengths: torch.Tensor
+    longest: int
     _masks: dict[tuple[int, int | None], torch.Tensor] = field(default_factory=dict)
 
     def decode_mask(self, window: int | None) -> torch.Tensor:
         """True where a decoding row sees a slot: [n, 1, 1, longest context]."""
         mask = self._masks.get((-1, window))
         if mask is None:
-            position = torch.arange(self.decode_slots.shape[1], device=self.decode_slots.device)
+            position = torch.arange(self.longest, device=self.decode_lengths.device)
             mask = position < self.decode_lengths[:, None]
             if window is not None:
                 mask &= position >= self.decode_lengths[:, None] - window
@@ -68,8 +84,8 @@ class AttentionPlan:
         mask = self._masks.get((index, window))
         if mask is None:
             span = self.prefills[index]
-            key = torch.arange(len(span.slots), device=span.slots.device)
-            query = torch.arange(span.first, span.first + span.end - span.start, device=key.device)[:, None]
+            key = torch.arange(span.context, device=self.decode_rows.device)
+            query = torch.arange(span.first, span.context, device=key.device)[:, None]
             mask = key <= query
             if window is not None:
                 mask &= key > query - window
@@ -77,30 +93,37 @@ class AttentionPlan:
         return mask
 
 
-def plan_attention(rows: Seq[Row], block_size: int, device: torch.device) -> AttentionPlan:
+def plan_attention(rows: Seq[Row], layout: PageLayout, device: torch.device) -> AttentionPlan:
     """Lay out the slots of a step's rows, which are packed in this order."""
-    width = max(len(row.sequence.blocks) for row in rows)
-    table = torch.tensor([row.sequence.blocks + [0] * (width - len(row.sequence.blocks)) for row in rows])
-    slots = (1 + table[:, :, None] * block_size + torch.arange(block_size)).flatten(1)
-    new, prefills, decodes, packed = [], [], [], 0
+    prefills, decodes, packed = [], [], 0
     for index, row in enumerate(rows):
-        end = row.start + row.count
-        new.append(slots[index, row.start : end])
         if row.count == 1:
-            decodes.append((packed, index, end))
+            decodes.append((packed, index, row.start + 1))
         else:
-            prefills.append(PrefillSpan(packed, packed + row.count, row.start, slots[index, :end].to(device)))
+            prefills.append(PrefillSpan(packed, packed + row.count, row.start))
         packed += row.count
     lengths = torch.tensor([end for _, _, end in decodes], dtype=torch.long)
     longest = max((end for _, _, end in decodes), default=0)
-    contexts = slots[[index for _, index, _ in decodes], :longest]
-    contexts[torch.arange(longest) >= lengths[:, None]] = _NULL_SLOT
+    width = max(len(row.sequence.blocks) for row in rows)
+    table = torch.tensor([row.sequence.blocks + [0] * (width - len(row.sequence.blocks)) for row in rows])
+    offsets = torch.arange(layout.block_size)
+
+    def slots(per_page: int) -> StepSlots:
+        of_rows = (table[:, :, None] * per_page + offsets).flatten(1)
+        contexts = of_rows[[index for _, index, _ in decodes], :longest]
+        contexts[torch.arange(longest) >= lengths[:, None]] = _NULL_SLOT
+        return StepSlots(
+            torch.cat([of_rows[at, row.start : row.start + row.count] for at, row in enumerate(rows)]).to(device),
+            tuple(of_rows[at, : row.start + row.count].to(device) for at, row in enumerate(rows) if row.count > 1),
+            contexts.to(device),
+        )
+
     return AttentionPlan(
-        new_slots=torch.cat(new).to(device),
+        slots={per_page: slots(per_page) for per_page in layout.strides},
         prefills=tuple(prefills),
         decode_rows=torch.tensor([at for at, _, _ in decodes], dtype=torch.long, device=device),
-        decode_slots=contexts.to(device),
         decode_lengths=lengths.to(device),
+        longest=longest,
     )
 
 
@@ -114,41 +137,36 @@ class Scoring:
 
 
 @dataclass(frozen=True)
-class LayerShape:
-    """The key-value geometry of one attention layer."""
+class _Layer:
+    """Views of one layer's keys and values, [slots, kv heads, head dim]."""
 
-    kv_heads: int
-    head_dim: int
-    dtype: torch.dtype
-
-    @property
-    def bytes_per_token(self) -> int:
-        return 2 * self.kv_heads * self.head_dim * self.dtype.itemsize
+    keys: torch.Tensor
+    values: torch.Tensor
+    slots_per_page: int
 
 
 class PagedKV:
-    """The keys and values of all layers, in slots of `block_size`-token blocks.
+    """The keys and values of all layers, in the pages of one buffer that adapters use too.
 
     Until `allocate`, calls only record each layer's shape and attend over the batch itself, as one sequence: one such
-    forward tells how much memory a block takes.
+    forward tells how much memory a page takes.
     """
 
     def __init__(self) -> None:
         self.shapes: dict[int, LayerShape] = {}
         self.plan: AttentionPlan | None = None
-        self._keys: dict[int, torch.Tensor] = {}
-        self._values: dict[int, torch.Tensor] = {}
+        self._layers: dict[int, _Layer] = {}
 
-    @property
-    def bytes_per_token(self) -> int:
-        return sum(shape.bytes_per_token for shape in self.shapes.values())
+    def layout(self, block_size: int) -> PageLayout:
+        """How a page of `block_size` tokens looks, once the layers are recorded."""
+        return PageLayout(self.shapes, block_size)
 
-    def allocate(self, slots: int, device: torch.device) -> None:
-        """Reserve `slots` token slots in every recorded layer, and the null slot before them."""
-        for layer, shape in self.shapes.items():
-            size = (1 + slots, shape.kv_heads, shape.head_dim)
-            self._keys[layer] = torch.zeros(size, dtype=shape.dtype, device=device)
-            self._values[layer] = torch.zeros(size, dtype=shape.dtype, device=device)
+    def allocate(self, pages: int, layout: PageLayout, device: torch.device) -> torch.Tensor:
+        """Reserve `pages` pages, numbered from 1, and the page of zeros before them: uint8, [1 + pages, bytes]."""
+        memory = torch.zeros(1 + pages, layout.page_bytes, dtype=torch.uint8, device=device)
+        for layer, keys, values in layout.views(memory.view(-1)):
+            self._layers[layer] = _Layer(keys, values, layout.slots_per_page(layer))
+        return memory
 
     def attend(
         self,
@@ -161,21 +179,23 @@ class PagedKV:
         """query [1, heads, tokens, dim], key and value [1, kv heads, tokens, dim] -> [1, tokens, heads, dim]."""
         if self.plan is None:
             return self._record(layer, query, key, value, scoring)
-        plan, keys, values = self.plan, self._keys[layer], self._values[layer]
-        keys.index_copy_(0, plan.new_slots, key[0].transpose(0, 1))
-        values.index_copy_(0, plan.new_slots, value[0].transpose(0, 1))
+        plan, cache = self.plan, self._layers[layer]
+        keys, values, slots = cache.keys, cache.values, plan.slots[cache.slots_per_page]
+        keys.index_copy_(0, slots.new, key[0].transpose(0, 1))
+        values.index_copy_(0, slots.new, value[0].transpose(0, 1))
         out = query.new_empty(query.shape[2], query.shape[1], query.shape[3])
         for index, span in enumerate(plan.prefills):
             attended = _attention(
                 query[:, :, span.start : span.end],
-                keys[span.slots].transpose(0, 1)[None],
-                values[span.slots].transpose(0, 1)[None],
+                keys[slots.prefills[index]].transpose(0, 1)[None],
+                values[slots.prefills[index]].transpose(0, 1)[None],
                 plan.prefill_mask(index, scoring.window),
                 scoring,
             )
             out[span.start : span.end] = attended[0].transpose(0, 1)
         if len(plan.decode_rows):
-            out[plan.decode_rows] = self._decode(plan, query, keys, values, scoring)
+            context = (keys[slots.decodes], values[slots.decodes])
+            out[plan.decode_rows] = self._decode(plan, query, *context, scoring)
         return out[None]
 
     def _decode(
@@ -186,13 +206,16 @@ class PagedKV:
         values: torch.Tensor,
         scoring: Scoring,
     ) -> torch.Tensor:
-        """All single-token rows at once; the query heads of a key-value head stand in the place of queries."""
-        heads, dim, kv_heads = query.shape[1], query.shape[3], keys.shape[1]
+        """All single-token rows at once; the query heads of a key-value head stand in the place of queries.
+
+        keys and values: [rows, longest context, kv heads, dim].
+        """
+        heads, dim, kv_heads = query.shape[1], query.shape[3], keys.shape[2]
         grouped = query[0][:, plan.decode_rows].transpose(0, 1).reshape(-1, kv_heads, heads // kv_heads, dim)
         attended = _attention(
             grouped,
-            keys[plan.decode_slots].transpose(1, 2),
-            values[plan.decode_slots].transpose(1, 2),
+            keys.transpose(1, 2),
+            values.transpose(1, 2),
             plan.decode_mask(scoring.window),
             scoring,
         )

@@ -4,7 +4,6 @@ from typing import Protocol
 
 import torch
 
-from server.adapters.normal_form import NormalForm
 from server.engine.batch import Batch
 
 
@@ -12,14 +11,17 @@ class Runner(Protocol):
     """A resident model: computes mixed-adapter steps, and says what it needs of the device's memory."""
 
     @property
-    def kv_bytes_per_token(self) -> int:
-        """Bytes that the keys and values of one token take, over all layers."""
+    def adapter_dtype(self) -> torch.dtype:
+        """The number format that adapters take on the device."""
 
-    def allocate(self, num_blocks: int, block_size: int) -> None:
-        """Reserve the KV cache, once, before the first `run`; a block is `block_size` tokens."""
+    def page_bytes(self, block_size: int) -> int:
+        """Bytes of a page: what the keys and values of `block_size` tokens take, over all layers."""
 
-    def place(self, form: NormalForm) -> NormalForm:
-        """A loaded adapter, in host memory, as `run` wants it on the device."""
+    def allocate(self, pages: int, block_size: int) -> torch.Tensor:
+        """Reserve the memory for KV blocks and adapters, once, before the first `run`: uint8, [1 + pages, page bytes].
+
+        A KV block is a page of this number; page 0 stays zero. Adapters lie in pages that no sequence's blocks name.
+        """
 
     def run(self, batch: Batch) -> torch.Tensor:
         """Logits, fp32 [sum of the rows' `logits`, vocabulary], row by row: its scored positions, then the last.

@@ -238,9 +238,8 @@ class Scheduler:
         """Give a decoding sequence the block of its next token, at the cost of the youngest row if need be."""
         while sequence in self._running:
             missing = self._kv.blocks_for(sequence.computed + 1) - len(sequence.blocks)
-            blocks = self._kv.allocate(max(0, missing))
-            if blocks is not None:
-                sequence.blocks.extend(blocks)
+            if self._has_room(missing, sequence):
+                sequence.blocks += self._kv.allocate(max(0, missing)) or []
                 return True
             victim = max(self._running, key=lambda running: running.arrived)
             self._preempt(victim)
@@ -369,7 +368,7 @@ class Scheduler:
         full = sequence.reusable // self._kv.block_size
         cached = self._kv.match(sequence.block_hashes(self._kv.block_size)[:full])
         missing = self._kv.blocks_for(len(sequence.tokens)) - len(cached)
-        if missing + len(self._running) > self._kv.available - self._kv.matched_reusable(cached):
+        if not self._has_room(missing + len(self._running) + self._kv.matched_reusable(cached), sequence):
             return False
         self._kv.share(cached)
         blocks = self._kv.allocate(missing)
@@ -381,6 +380,13 @@ class Scheduler:
             self._residency.pin(sequence.digest)
             self._pinned.add(sequence)
         return True
+
+    def _has_room(self, blocks: int, sequence: Sequence) -> bool:
+        """Are so many blocks available for a sequence, if adapters that nobody uses leave for them?"""
+        lacking = blocks - self._kv.available
+        if lacking > 0:
+            self._residency.give_up(lacking * self._kv.pages.page_bytes, keep=sequence.digest)
+        return blocks <= self._kv.available
 
     def _announce(self, sequence: Sequence) -> None:
         """Say that a sequence runs, on what, and how much of its prompt was cached."""

@@ -12,7 +12,6 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from server.adapters.adapter_linear import AdapterBatch, AdapterLinear, Segment
-from server.adapters.normal_form import NormalForm
 from server.engine.batch import Batch, Row
 from server.engine.paged_attention import ATTENTION_NAME, PagedKV, plan_attention, register_paged_attention
 from server.errors import BaseModelError
@@ -38,7 +37,7 @@ class TransformersRunner:
         self.model = model
         self.device = model.device
         self.paged_kv = PagedKV()
-        self._block_size = 0
+        self._layout = self.paged_kv.layout(1)
         self._adapters = AdapterBatch()
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
         self._wrap_linears(exact)
@@ -46,18 +45,18 @@ class TransformersRunner:
         self._check_attention_interface()
 
     @property
-    def kv_bytes_per_token(self) -> int:
-        """Bytes of one token's keys and values; see `Runner`."""
-        return self.paged_kv.bytes_per_token
+    def adapter_dtype(self) -> torch.dtype:
+        """The number format of adapters; see `Runner`."""
+        return self.model.dtype
 
-    def place(self, form: NormalForm) -> NormalForm:
-        """The form on the model's device; see `Runner`."""
-        return form.to(self.device, self.model.dtype)
+    def page_bytes(self, block_size: int) -> int:
+        """Bytes of a page; see `Runner`."""
+        return self.paged_kv.layout(block_size).page_bytes
 
-    def allocate(self, num_blocks: int, block_size: int) -> None:
-        """Reserve the KV cache; blocks are `block_size` tokens."""
-        self._block_size = block_size
-        self.paged_kv.allocate(num_blocks * block_size, self.device)
+    def allocate(self, pages: int, block_size: int) -> torch.Tensor:
+        """Reserve the pages; see `Runner`."""
+        self._layout = self.paged_kv.layout(block_size)
+        return self.paged_kv.allocate(pages, self._layout, self.device)
 
     @torch.inference_mode()
     def run(self, batch: Batch) -> torch.Tensor:
@@ -75,7 +74,7 @@ class TransformersRunner:
         self._adapters.sampled = (
             _segments(batch.rows, lambda row: row.logits) if self._keeps_logits else self._adapters.rows
         )
-        self.paged_kv.plan = plan_attention(batch.rows, self._block_size, self.device)
+        self.paged_kv.plan = plan_attention(batch.rows, self._layout, self.device)
         return self._forward(tokens, positions, wanted)
 
     def _forward(self, tokens: list[int], positions: list[int], wanted: list[int]) -> torch.Tensor:

@@ -3,11 +3,17 @@
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+import torch
+
+from server.adapters.device_memory import DeviceMemory
 from server.adapters.residency import Residency
+from server.adapters.shared_memory import SharedMemory
 from server.engine.batch import Batch
 from server.engine.fair_queue import Fairness
 from server.engine.kv_cache import KVCache
 from server.engine.messages import AdapterVersion, Event, FallbackPolicy, SamplingParams, Submit
+from server.engine.page_layout import aligned
+from server.engine.page_pool import PagePool
 from server.engine.scheduler import Scheduler, SchedulerLimits
 from server.engine.sequence import Sequence
 from server.engine.window import WindowMode
@@ -20,7 +26,11 @@ ADAPTER_BYTES = 80
 
 @dataclass
 class Simulation:
-    """Time passes only in `step` and by hand."""
+    """Time passes only in `step` and by hand.
+
+    `blocks` and `device_adapters` are what rows and adapters always have; with `shared`, so many pages more are for
+    whichever needs them, and every adapter takes one.
+    """
 
     rows: int = 4
     batch_tokens: int = 64
@@ -29,6 +39,7 @@ class Simulation:
     timeout: float = 30.0
     blocks: int = 64
     device_adapters: int = 8
+    shared: int | None = None
     step_seconds: float = 0.002
     window_mode: WindowMode = "fixed"
     fairness: Fairness = "tokens"
@@ -39,10 +50,21 @@ class Simulation:
     steps: list[Batch] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.kv = KVCache(self.blocks, 4)
+        self.pages = PagePool(kv_floor=self.blocks)
+        memory: DeviceMemory = memory_of(self.device_adapters * ADAPTER_BYTES)
+        if self.shared is not None:
+            self.pages = PagePool(
+                kv_floor=self.blocks,
+                adapter_floor=self.device_adapters,
+                shared=self.shared,
+                page_bytes=aligned(ADAPTER_BYTES),
+            )
+            device = torch.empty(1 + self.pages.total, self.pages.page_bytes, dtype=torch.uint8)
+            memory = SharedMemory(self.pages, device, torch.uint8)
+        self.kv = KVCache(self.pages, 4)
         self.residency = Residency(
             self.loader,
-            memory=memory_of(self.device_adapters * ADAPTER_BYTES),
+            memory=memory,
             report=self.events.append,
             clock=lambda: self.now,
         )

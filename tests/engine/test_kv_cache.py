@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, multiple, rule
 
 from server.engine.kv_cache import BlockHash, KVCache, chain_hash, chain_root
+from server.engine.page_pool import PagePool
 
 BLOCKS = 7
 BLOCK_SIZE = 2
@@ -57,7 +58,7 @@ class KVCacheMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.cache = KVCache(BLOCKS, BLOCK_SIZE)
+        self.cache = KVCache(PagePool(kv_floor=BLOCKS), BLOCK_SIZE)
         self.references: Counter[int] = Counter()
         self.content: dict[int, Prefix] = {}
 
@@ -137,7 +138,7 @@ TestKVCacheAgainstItsModel = KVCacheMachine.TestCase
 @settings(max_examples=50, deadline=None)
 def test_equal_tokens_share_blocks_under_one_adapter_and_never_across_adapters(tokens: list[int]) -> None:
     for owner in (None, "sha256:a", "sha256:b"):
-        cache = KVCache(4, BLOCK_SIZE)
+        cache = KVCache(PagePool(kv_floor=4), BLOCK_SIZE)
         blocks = filled(cache, owner, tokens)
         for asker in (None, "sha256:a", "sha256:b"):
             found = cache.match(hashes(asker, tokens))
@@ -145,14 +146,14 @@ def test_equal_tokens_share_blocks_under_one_adapter_and_never_across_adapters(t
 
 
 def test_a_block_is_found_only_behind_the_tokens_it_was_computed_behind() -> None:
-    cache = KVCache(4, BLOCK_SIZE)
+    cache = KVCache(PagePool(kv_floor=4), BLOCK_SIZE)
     filled(cache, None, [1, 2, 3, 4])
     assert cache.match(hashes(None, [9, 9, 3, 4])) == []
     assert len(cache.match(hashes(None, [1, 2, 3, 5]))) == 1
 
 
 def test_a_match_takes_nothing_until_it_is_shared() -> None:
-    cache = KVCache(2, BLOCK_SIZE)
+    cache = KVCache(PagePool(kv_floor=2), BLOCK_SIZE)
     blocks = filled(cache, None, [1, 2])
     cache.release(blocks)
     assert cache.match(hashes(None, [1, 2])) == blocks
@@ -162,7 +163,7 @@ def test_a_match_takes_nothing_until_it_is_shared() -> None:
 
 
 def test_free_blocks_go_before_prefixes_and_the_longest_unused_prefix_goes_first() -> None:
-    cache = KVCache(5, BLOCK_SIZE)
+    cache = KVCache(PagePool(kv_floor=5), BLOCK_SIZE)
     old, young = filled(cache, "sha256:old", [1, 2]), filled(cache, "sha256:young", [1, 2])
     cache.release(old)
     cache.release(young)
@@ -174,7 +175,7 @@ def test_free_blocks_go_before_prefixes_and_the_longest_unused_prefix_goes_first
 
 
 def test_use_makes_a_prefix_young_again() -> None:
-    cache = KVCache(2, BLOCK_SIZE)
+    cache = KVCache(PagePool(kv_floor=2), BLOCK_SIZE)
     first, second = filled(cache, "sha256:first", [1, 2]), filled(cache, "sha256:second", [1, 2])
     cache.release(first)
     cache.release(second)
@@ -184,7 +185,7 @@ def test_use_makes_a_prefix_young_again() -> None:
 
 
 def test_later_blocks_of_a_prefix_are_given_up_before_earlier_ones() -> None:
-    cache = KVCache(3, BLOCK_SIZE)
+    cache = KVCache(PagePool(kv_floor=3), BLOCK_SIZE)
     tokens = [1, 2, 3, 4, 5, 6]
     blocks = filled(cache, None, tokens)
     cache.release(blocks)
@@ -194,7 +195,7 @@ def test_later_blocks_of_a_prefix_are_given_up_before_earlier_ones() -> None:
 
 
 def test_a_shared_block_stays_until_its_last_holder_goes() -> None:
-    cache = KVCache(1, BLOCK_SIZE)
+    cache = KVCache(PagePool(kv_floor=1), BLOCK_SIZE)
     blocks = filled(cache, None, [1, 2])
     cache.share(blocks)
     cache.release(blocks)
@@ -204,7 +205,7 @@ def test_a_shared_block_stays_until_its_last_holder_goes() -> None:
 
 
 def test_a_second_block_of_the_same_content_stays_unknown() -> None:
-    cache = KVCache(2, BLOCK_SIZE)
+    cache = KVCache(PagePool(kv_floor=2), BLOCK_SIZE)
     first, second = filled(cache, None, [1, 2]), filled(cache, None, [1, 2])
     assert cache.match(hashes(None, [1, 2])) == first
     cache.release(second)
@@ -213,7 +214,7 @@ def test_a_second_block_of_the_same_content_stays_unknown() -> None:
 
 
 def test_a_block_behind_a_gap_is_not_found() -> None:
-    cache = KVCache(3, BLOCK_SIZE)
+    cache = KVCache(PagePool(kv_floor=3), BLOCK_SIZE)
     tokens = [1, 2, 3, 4]
     first, second = filled(cache, None, tokens[:2]), filled(cache, None, tokens)
     assert cache.match(hashes(None, tokens)) == [first[0], second[1]]
@@ -223,7 +224,7 @@ def test_a_block_behind_a_gap_is_not_found() -> None:
 
 
 def test_a_refused_allocation_gives_no_prefix_up() -> None:
-    cache = KVCache(2, BLOCK_SIZE)
+    cache = KVCache(PagePool(kv_floor=2), BLOCK_SIZE)
     blocks = filled(cache, None, [1, 2])
     cache.release(blocks)
     assert cache.allocate(3) is None
@@ -231,7 +232,7 @@ def test_a_refused_allocation_gives_no_prefix_up() -> None:
 
 
 def test_without_the_prefix_cache_nothing_is_ever_found() -> None:
-    cache = KVCache(2, BLOCK_SIZE, prefix_cache=False)
+    cache = KVCache(PagePool(kv_floor=2), BLOCK_SIZE, prefix_cache=False)
     blocks = filled(cache, None, [1, 2, 3, 4])
     assert cache.match(hashes(None, [1, 2, 3, 4])) == []
     cache.release(blocks)
@@ -241,5 +242,5 @@ def test_without_the_prefix_cache_nothing_is_ever_found() -> None:
 
 @given(tokens=st.integers(0, 100), size=st.integers(1, 17))
 def test_blocks_for_is_the_least_number_that_holds_the_tokens(tokens: int, size: int) -> None:
-    count = KVCache(1, size).blocks_for(tokens)
+    count = KVCache(PagePool(kv_floor=1), size).blocks_for(tokens)
     assert count * size >= tokens > (count - 1) * size or tokens == count == 0

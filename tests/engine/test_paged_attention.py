@@ -13,9 +13,9 @@ from torch import nn
 from transformers import AttentionInterface
 
 from server.engine.batch import Row
+from server.engine.page_layout import LayerShape
 from server.engine.paged_attention import (
     ATTENTION_NAME,
-    LayerShape,
     PagedKV,
     Scoring,
     paged_attention,
@@ -89,12 +89,13 @@ class Cache:
     def __init__(self, geometry: Geometry, *, blocks: int, block_size: int) -> None:
         self.geometry = geometry
         self.block_size = block_size
-        self.free = list(range(blocks))
+        self.free = list(range(1, 1 + blocks))
         random.Random(blocks).shuffle(self.free)
         self.paged_kv = PagedKV()
         probe = torch.zeros(1, geometry.kv_heads, 1, geometry.dim)
         self.attend(torch.zeros(1, geometry.heads, 1, geometry.dim), probe, probe)
-        self.paged_kv.allocate(blocks * block_size, torch.device("cpu"))
+        self.layout = self.paged_kv.layout(block_size)
+        self.memory = self.paged_kv.allocate(blocks, self.layout, torch.device("cpu"))
 
     def text(self, length: int) -> Text:
         count = -(-length // self.block_size)
@@ -109,7 +110,7 @@ class Cache:
     def step(self, counts: Seq[tuple[Text, int]]) -> None:
         """Run the next `count` tokens of each text, packed in this order."""
         rows = [text.row(count) for text, count in counts]
-        self.paged_kv.plan = plan_attention(rows, self.block_size, torch.device("cpu"))
+        self.paged_kv.plan = plan_attention(rows, self.layout, torch.device("cpu"))
         packed = [
             torch.cat(
                 [tensor[:, text.done : text.done + count] for (text, count), tensor in zip(counts, side, strict=True)],
@@ -219,13 +220,15 @@ def test_what_other_and_earlier_sequences_left_in_the_cache_is_never_seen(poison
 def test_keys_and_values_of_a_step_go_to_the_slots_of_their_positions_and_nowhere_else() -> None:
     cache = Cache(Geometry(), blocks=6, block_size=4)
     text = cache.text(10)
-    before = cache.paged_kv._keys[LAYER].clone()
+    before = cache.memory.clone()
     cache.step([(text, 10)])
-    slots = [1 + text.blocks[position // 4] * 4 + position % 4 for position in range(10)]
-    keys = cache.paged_kv._keys[LAYER]
-    assert torch.equal(keys[slots], text.key.transpose(0, 1))
-    others = [slot for slot in range(25) if slot not in slots]
-    assert torch.equal(keys[others], before[others])
+    keys_and_values = cache.memory.view(torch.float32).view(7, 2, 4, -1)
+    for position in range(10):
+        page, offset = text.blocks[position // 4], position % 4
+        for side, tensor in enumerate((text.key, text.value)):
+            assert torch.equal(keys_and_values[page, side, offset], tensor[:, position].flatten())
+            keys_and_values[page, side, offset] = 0
+    assert torch.equal(cache.memory, before)
 
 
 def test_each_layer_tells_its_shape_and_has_a_cache_of_its_own() -> None:
@@ -235,7 +238,7 @@ def test_each_layer_tells_its_shape_and_has_a_cache_of_its_own() -> None:
         out = paged_kv.attend(layer, query, key, key, Scoring(1.0))
         assert out.shape == (1, 3, 4, 8)
     assert paged_kv.shapes == {0: LayerShape(2, 8, torch.float32), 1: LayerShape(1, 8, torch.bfloat16)}
-    assert paged_kv.bytes_per_token == 2 * (2 * 8 * 4 + 1 * 8 * 2)
+    assert paged_kv.layout(16).page_bytes == 16 * 2 * (2 * 8 * 4 + 1 * 8 * 2)
 
 
 @pytest.mark.parametrize("softcap", [None, 5.0])

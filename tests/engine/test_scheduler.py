@@ -403,4 +403,4 @@ def test_every_request_ends_and_leaves_nothing_behind(
     simulation.run()
     for sequence, tokens, cancel in ended.values():
         assert cancel or sequence.generated == tokens
-    assert simulation.residency.used_bytes <= device_adapters * ADAPTER_BYTES
+    assert simulation.residency.memory.used_bytes <= device_adapters * ADAPTER_BYTES

@@ -110,7 +110,7 @@ class Texts:
         self.sequences = [
             sequence(torch.randint(VOCABULARY, (length,), generator=generator).tolist()) for _, length in texts
         ]
-        free = iter(torch.randperm(64, generator=generator).tolist())
+        free = iter((1 + torch.randperm(64, generator=generator)).tolist())
         for one in self.sequences:
             one.blocks = [next(free) for _ in range(-(-len(one.tokens) // BLOCK))]
 
@@ -188,7 +188,7 @@ def test_every_linear_is_wrapped_and_4bit_ones_are_dequantised_where_arithmetic_
 def test_the_probe_leaves_the_cache_shapes_and_the_paged_attention_behind() -> None:
     model = llama()
     runner = TransformersRunner(model, exact=True)
-    assert runner.paged_kv.bytes_per_token == 2 * 2 * 2 * 8 * 4
+    assert runner.page_bytes(1) == 2 * 2 * 2 * 8 * 4
     assert model.config._attn_implementation == ATTENTION_NAME
 
 

@@ -20,6 +20,19 @@ class StateCollector(Collector):
         state = self._state()
         for name, text, read in _GAUGES:
             yield GaugeMetricFamily(name, text, value=read(state) if state is not None else None)
+        yield _device_pages(state)
+
+
+def _device_pages(state: EngineState | None) -> Metric:
+    family = GaugeMetricFamily(
+        "switchyard_device_pages",
+        "Pages of the device's memory, by who holds them: running rows (`kv`), kept prefixes, adapters, or nobody.",
+        labels=["holder"],
+    )
+    if state is not None:
+        for holder in ("kv", "prefix", "adapters", "free"):
+            family.add_metric([holder], getattr(state.pages, holder))
+    return family
 
 
 _GAUGES: tuple[tuple[str, str, Callable[[EngineState], float]], ...] = (
@@ -37,7 +50,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[EngineState], float]], ...] = (
     ("switchyard_adapter_bytes", "Bytes of the adapters on the device.", lambda state: state.adapter_bytes),
     (
         "switchyard_adapter_budget_bytes",
-        "Bytes that adapters may take on the device.",
+        "Bytes that adapters may have on the device, beside the keys and values of running rows.",
         lambda state: state.adapter_budget_bytes,
     ),
     ("switchyard_adapters_resident", "Adapter versions on the device.", lambda state: len(state.resident)),
@@ -54,5 +67,9 @@ _GAUGES: tuple[tuple[str, str, Callable[[EngineState], float]], ...] = (
     ),
     ("switchyard_adapters_in_host", "Adapter versions in host memory.", lambda state: len(state.host)),
     ("switchyard_kv_blocks_used", "Blocks of the KV cache in use.", lambda state: state.kv_blocks_used),
-    ("switchyard_kv_blocks", "Blocks of the KV cache in all.", lambda state: state.kv_blocks_total),
+    (
+        "switchyard_kv_blocks",
+        "Blocks that the KV cache may have, beside the adapters on the device.",
+        lambda state: state.kv_blocks_total,
+    ),
 )

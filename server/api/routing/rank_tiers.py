@@ -1,7 +1,7 @@
 """Which of a task's rank tiers answers: the first for which the device has room, without going back and forth.
 
 Room is not free memory, since an idle adapter stays where it is until somebody needs its place. It is the part of
-the adapter budget that is left by the adapters in use.
+what adapters may have, beside the keys and values of running rows, that is left by the adapters in use.
 """
 
 from collections.abc import Mapping, Sequence, Set

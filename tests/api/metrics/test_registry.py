@@ -7,6 +7,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from server.engine.messages import (
+    DevicePages,
     EngineState,
     EvictionReport,
     Failed,
@@ -190,7 +191,8 @@ async def test_the_engines_state_as_gauges(bench: Bench) -> None:
     ]
     async with serving(bench, engine) as client:
         before = await scrape(client)
-        engine.report(state(resident=resident, waiting_adapters=["c", "c"]))
+        pages = DevicePages(total=20, kv=8, prefix=5, adapters=4)
+        engine.report(state(resident=resident, waiting_adapters=["c", "c"], pages=pages))
         read = await scrape(client)
     assert before.labels("vllm:lora_requests_info") == []
     assert read("switchyard_requests_running") == read("vllm:num_requests_running", model_name="org/tiny") == 3
@@ -199,6 +201,8 @@ async def test_the_engines_state_as_gauges(bench: Bench) -> None:
     assert read("vllm:kv_cache_usage_perc", model_name="org/tiny") == 0.25
     assert (read("switchyard_adapter_bytes"), read("switchyard_adapter_budget_bytes")) == (1000, 5000)
     assert (read("switchyard_adapters_resident"), read("switchyard_adapters_pinned")) == (2, 1)
+    holders = ("kv", "prefix", "adapters", "free")
+    assert [read("switchyard_device_pages", holder=holder) for holder in holders] == [8, 5, 4, 3]
     (info,) = read.labels("vllm:lora_requests_info")
     assert info == {"max_lora": "7", "running_lora_adapters": "a,b", "waiting_lora_adapters": "c"}
     assert read("vllm:lora_requests_info", **info) > 1.6e9

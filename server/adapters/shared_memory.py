@@ -1,0 +1,159 @@
+"""Adapters in the pages that keys and values use too: one budget, and memory that is really shared.
+
+After S-LoRA's unified paging (Sheng et al., arXiv:2311.03285). A tensor lies in one page, or in neighbouring ones where
+it is larger, so that it stays an ordinary tensor: a view of the one buffer.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from weakref import WeakKeyDictionary
+
+import torch
+
+from server.adapters.device_memory import Reservation
+from server.adapters.form_spans import FormSpans, Span, form_spans
+from server.adapters.normal_form import LinearForm, NormalForm, identity
+from server.adapters.page_packing import Packing, pack
+from server.engine.page_layout import aligned
+from server.engine.page_pool import PagePool, Runs
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What a form consists of, how that shares pages, and the first and last of spans that are copied together."""
+
+    parts: FormSpans
+    packing: Packing
+    together: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class PageReservation:
+    """The pages of one adapter."""
+
+    runs: Runs
+    size_bytes: int
+
+
+class SharedMemory:
+    """A `DeviceMemory` of whole pages.
+
+    Args:
+        pages: who holds which page.
+        memory: the pages themselves, uint8 [1 + pages, page bytes].
+        dtype: the number format that adapters take on the device.
+    """
+
+    def __init__(self, pages: PagePool, memory: torch.Tensor, dtype: torch.dtype) -> None:
+        self._pages = pages
+        self._elements = memory.view(-1).view(dtype)
+        self._plans: WeakKeyDictionary[NormalForm, _Plan] = WeakKeyDictionary()
+
+    @property
+    def budget_bytes(self) -> int:
+        """The most that adapters may ever take together."""
+        return self._pages.adapter_limit * self._pages.page_bytes
+
+    @property
+    def floor_bytes(self) -> int:
+        """What adapters can always have together: the pages that keys and values never take."""
+        return self._pages.adapter_floor * self._pages.page_bytes
+
+    @property
+    def used_bytes(self) -> int:
+        """What is reserved now."""
+        return self._pages.adapters * self._pages.page_bytes
+
+    @property
+    def free_bytes(self) -> int:
+        """What can be reserved now without another adapter's leaving; a run of pages may still find no place."""
+        return self._pages.adapters_available * self._pages.page_bytes
+
+    def bytes_for(self, form: NormalForm) -> int:
+        """What `reserve` would count for a form: whole pages."""
+        return self._plan(form).packing.pages * self._pages.page_bytes
+
+    def fits(self, form: NormalForm, without: Sequence[Reservation] = ()) -> bool:
+        """Would `reserve` find place for a form if these reservations were released before?"""
+        return self._pages.fits(self._plan(form).packing.runs, [run for one in without for run in _held(one).runs])
+
+    def reserve(self, form: NormalForm) -> PageReservation | None:
+        """Take pages for a form; None, and no change, where too few are free or no neighbours among them."""
+        packing = self._plan(form).packing
+        runs = self._pages.take_runs(packing.runs)
+        return None if runs is None else PageReservation(runs, packing.pages * self._pages.page_bytes)
+
+    def shared_bytes(self, reservation: Reservation) -> int:
+        """What of a reservation keys and values could use in its place."""
+        return self._pages.shared_in(_held(reservation).runs) * self._pages.page_bytes
+
+    def copy(self, form: NormalForm, reservation: Reservation) -> NormalForm:
+        """The form in its reservation, in the engine's number format. What lies together is copied at once."""
+        if self._elements.device.type != "cuda":
+            return self._copied(form, reservation)
+        # On a stream of its own, beside the running step. No step is under way when pages change hands.
+        stream = torch.cuda.Stream(self._elements.device)
+        with torch.cuda.stream(stream):
+            copied = self._copied(form, reservation)
+        stream.synchronize()
+        return copied
+
+    def _copied(self, form: NormalForm, reservation: Reservation) -> NormalForm:
+        plan, runs = self._plan(form), _held(reservation).runs
+        starts = [
+            (runs[run].start * self._pages.page_bytes + offset) // self._elements.itemsize
+            for run, offset in plan.packing.places
+        ]
+        for first, last in plan.together:
+            source = plan.parts.spans[first].flat(plan.parts.spans[last].end)
+            self._elements.narrow(0, starts[first], len(source)).copy_(source)
+
+        def view(tensor: torch.Tensor | None) -> torch.Tensor | None:
+            return None if tensor is None else self._view(tensor, plan.parts, starts)
+
+        ready = {
+            name: LinearForm(view(one.a), view(one.b), view(one.in_scale), view(one.out_scale), view(one.bias))
+            for name, one in form.linears.items()
+        }
+        for name, one in form.linears.items():
+            factor = ready[name].b
+            if one.scale != 1 and one.b is not None and factor is not None:
+                factor.copy_(one.b.float() * one.scale)  # in fp32, whatever the formats are
+        return NormalForm(ready)
+
+    def release(self, reservation: Reservation) -> None:
+        """Give the pages back; nothing may use the form any more."""
+        self._pages.give_back(_held(reservation).runs)
+
+    def _view(self, tensor: torch.Tensor, parts: FormSpans, starts: Sequence[int]) -> torch.Tensor:
+        """A tensor's likeness in the pages, where its spans begin at the elements `starts`."""
+        if not tensor.numel():
+            return self._elements.new_empty(tensor.shape)
+        span, offset = parts.places[identity(tensor)]
+        return self._elements.as_strided(tensor.shape, tensor.stride(), starts[span] + offset)
+
+    def _plan(self, form: NormalForm) -> _Plan:
+        plan = self._plans.get(form)
+        if plan is None:
+            parts, item = form_spans(form), self._elements.itemsize
+            sizes = [aligned((span.end - span.start) * item) for span in parts.spans]
+            packing = pack(sizes, self._pages.page_bytes)
+            plan = self._plans[form] = _Plan(parts, packing, tuple(_together(parts.spans, packing, item)))
+        return plan
+
+
+def _together(spans: Sequence[Span], packing: Packing, item: int) -> Iterator[tuple[int, int]]:
+    """The first and last of spans that are neighbours where they are and, in elements of `item` bytes, in their run."""
+    first = 0
+    for index, (span, (run, offset)) in enumerate(zip(spans, packing.places, strict=True)):
+        if index + 1 < len(spans):
+            behind = (run, offset + (span.end - span.start) * item)
+            if spans[index + 1].continues(span) and packing.places[index + 1] == behind:
+                continue
+        yield first, index
+        first = index + 1
+
+
+def _held(reservation: Reservation) -> PageReservation:
+    assert isinstance(reservation, PageReservation)
+    return reservation
