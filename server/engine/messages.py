@@ -316,8 +316,8 @@ class DevicePages(msgspec.Struct, frozen=True, kw_only=True):
 class EngineState(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
     """A snapshot for gauges, sent when something changed or waits, at most a few times a second.
 
-    `oldest_waiting_seconds`: for how long the oldest request without a row has been in the engine. `kv_blocks_total` and
-    `adapter_budget_bytes` are the most that each may have beside what the other uses now.
+    `oldest_waiting_seconds`: for how long the oldest request without a row has been in the engine. `kv_blocks_total`
+    and `adapter_budget_bytes` are the most that each may have beside what the other uses now.
     """
 
     running: int
