@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Literal
 
+from server.adapters.eviction.adaptive import Adaptive
 from server.adapters.eviction.lru import LeastRecentlyUsed
 from server.adapters.eviction.policy import EvictionPolicy
 from server.adapters.eviction.rated import Rated
@@ -12,8 +13,8 @@ PolicyName = Literal["lru", "lfu", "cost", "predicted"]
 _POLICIES: Mapping[PolicyName, Callable[[], EvictionPolicy]] = {
     "lru": LeastRecentlyUsed,
     "lfu": lambda: Rated(cost_aware=False, predicted=False),
-    "cost": lambda: Rated(cost_aware=True, predicted=False),
-    "predicted": lambda: Rated(cost_aware=True, predicted=True),
+    "cost": lambda: Adaptive((lambda: Rated(cost_aware=True, predicted=False), LeastRecentlyUsed)),
+    "predicted": lambda: Adaptive((lambda: Rated(cost_aware=True, predicted=True), LeastRecentlyUsed)),
 }
 
 

@@ -21,10 +21,10 @@ from server.adapters.eviction.decayed_rates import DecayedRates
 from server.adapters.eviction.ranking import Ranking
 from server.adapters.eviction.request_pace import RequestPace
 
-REQUESTS_PER_VERSION = 2
-"""A request counts half after so many requests for each version that the tier holds. More is better for
-popularities that stay or drift slowly, and much worse where the working set changes at once: 10 has 6 times LRU's
-cold starts there."""
+REQUESTS_PER_VERSION = 10
+"""A request counts half after so many requests for each version that the tier holds. Less is LRU by and by; this much
+is right for popularities that stay or drift, and keeps yesterday's favourites where the working set changes at once
+(6 times LRU's misses): `Adaptive` has LRU rule there."""
 
 DISCOUNT = 1.0
 """A foretold rate counts half (in powers of two). A forecast lags behind requests: taken in full it keeps what has just
