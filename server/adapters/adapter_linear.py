@@ -29,6 +29,13 @@ class AdapterBatch:
     rows: Sequence[Segment] = field(default=())
     sampled: Sequence[Segment] = field(default=())
 
+    def compose(self, rows: Sequence[Segment], sampled: Sequence[Segment]) -> None:
+        """Set both; a composition equal to the last step's stays the same object, so that layers can tell at once."""
+        if rows != self.rows:
+            self.rows = rows
+        if sampled != self.sampled:
+            self.sampled = sampled
+
 
 class AdapterLinear(nn.Module):
     """`base` for all rows, then each adapter's normal form on its own rows (the reference implementation).

@@ -18,6 +18,7 @@ from server.config import MiB, Settings
 from server.engine.base_model import PreparedBase, linear_modules, load_base, prepare_base
 from server.engine.base_progress import Progress
 from server.engine.grammar_constraint import GrammarCompiler
+from server.engine.kernel_choice import choose_kernels
 from server.engine.kv_cache import KVCache
 from server.engine.loop import EngineLoop
 from server.engine.messages import Event, ModelInfo
@@ -57,11 +58,12 @@ def build_engine(
     register_paged_attention()
     model = load_base(prepared, device=device, dtype=dtype, attention=ATTENTION_NAME)
     modules = linear_modules(model)
-    runner = TransformersRunner(model, exact=exact)
+    kernels = choose_kernels(settings, prepared.quantization, device)
+    runner = TransformersRunner(model, exact=exact, native=kernels.native)
     pages = page_pool(settings, runner.page_bytes(settings.block_size))
     memory = SharedMemory(pages, runner.allocate(pages.total, settings.block_size), runner.adapter_dtype)
     kv_cache = KVCache(pages, settings.block_size, prefix_cache=settings.prefix_cache)
-    info = _model_info(settings, prepared, model, modules, pages)
+    info = _model_info(settings, prepared, model, modules, pages, kernels.name)
     read = partial(read_version, modules=modules, dtype=dtype, budget_bytes=memory.floor_bytes)
     grammars = GrammarCompiler(Path(info.directory), vocab_size=info.vocab_size, eos_token_ids=info.eos_token_ids)
     grammars.prepare()
@@ -133,6 +135,7 @@ def _model_info(
     model: PreTrainedModel,
     modules: dict[str, tuple[int, int]],
     pages: PagePool,
+    kernels: str,
 ) -> ModelInfo:
     config = model.config.get_text_config()
     longest = min(_model_context(model), pages.kv_floor * settings.block_size)
@@ -143,10 +146,11 @@ def _model_info(
         )
     resident = sum(tensor.nbytes for tensor in {*model.parameters(), *model.buffers()})
     _log.info(
-        "base %s: %s, %s, %.0f MiB resident, %d to %d KV blocks of %d tokens, %.0f to %.0f MiB for adapters",
+        "base %s: %s, %s, %s kernels, %.0f MiB resident, %d to %d KV blocks of %d tokens, %.0f to %.0f MiB for adapters",
         prepared.name,
         type(model).__name__,
         prepared.quantization,
+        kernels,
         resident / MiB,
         pages.kv_floor,
         pages.kv_limit,
@@ -162,6 +166,7 @@ def _model_info(
         device=str(model.device),
         quantization=prepared.quantization,
         numerics=settings.numerics,
+        kernels=kernels,
         vocab_size=config.vocab_size,
         max_model_len=settings.max_model_len or longest,
         eos_token_ids=_eos_token_ids(model),

@@ -121,7 +121,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
 
     `name` is what clients call it, `base_name` what its source is called.
     `directory` holds the tokenizer, chat template and config. `modules` gives, for every linear module an
-    adapter may target, its full name and (out_features, in_features).
+    adapter may target, its full name and (out_features, in_features). `kernels` says what computes the linears.
     """
 
     name: str
@@ -131,6 +131,7 @@ class ModelInfo(msgspec.Struct, frozen=True, kw_only=True):
     device: str
     quantization: str
     numerics: str
+    kernels: str
     vocab_size: int
     max_model_len: int
     eos_token_ids: tuple[int, ...]

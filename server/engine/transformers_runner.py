@@ -12,10 +12,12 @@ from torch import nn
 from transformers import PreTrainedModel
 
 from server.adapters.adapter_linear import AdapterBatch, AdapterLinear, Segment
+from server.adapters.native_adapter_linear import NativeAdapterLinear
 from server.engine.batch import Batch, Row
 from server.engine.paged_attention import ATTENTION_NAME, PagedKV, plan_attention, register_paged_attention
 from server.errors import BaseModelError
 from server.kernels.dequantized_linear import DequantizedLinear
+from server.kernels.native_linear import NativeKernels, NativeLinear
 from server.kernels.quantised_linear import Linear4bit
 
 _PROBE_TOKENS = 12
@@ -27,12 +29,13 @@ class TransformersRunner:
     Args:
         model: the resident base, in evaluation mode; its modules are wrapped in place.
         exact: compute 4-bit linears over dequantised weights instead of with bitsandbytes' kernels.
+        native: compute 4-bit linears and their adapters with these instead; the model is in fp32 on the CPU.
 
     Raises:
         BaseModelError: the model does not give the same logits over the paged cache as by itself.
     """
 
-    def __init__(self, model: PreTrainedModel, *, exact: bool) -> None:
+    def __init__(self, model: PreTrainedModel, *, exact: bool, native: NativeKernels | None = None) -> None:
         register_paged_attention()
         self.model = model
         self.device = model.device
@@ -40,7 +43,7 @@ class TransformersRunner:
         self._layout = self.paged_kv.layout(1)
         self._adapters = AdapterBatch()
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
-        self._wrap_linears(exact)
+        self._wrap_linears(exact, native)
         self._attach_cache()
         self._check_attention_interface()
 
@@ -70,9 +73,9 @@ class TransformersRunner:
             wanted += (len(tokens) - row.count + position - row.start for position in row.scored)
             if row.sample:
                 wanted.append(len(tokens) - 1)
-        self._adapters.rows = _segments(batch.rows, lambda row: row.count)
-        self._adapters.sampled = (
-            _segments(batch.rows, lambda row: row.logits) if self._keeps_logits else self._adapters.rows
+        self._adapters.compose(
+            rows := _segments(batch.rows, lambda row: row.count),
+            _segments(batch.rows, lambda row: row.logits) if self._keeps_logits else rows,
         )
         self.paged_kv.plan = plan_attention(batch.rows, self._layout, self.device)
         return self._forward(tokens, positions, wanted)
@@ -89,14 +92,19 @@ class TransformersRunner:
         logits: torch.Tensor = output.logits[0] if self._keeps_logits else output.logits[0, keep]
         return logits.float()
 
-    def _wrap_linears(self, exact: bool) -> None:
+    def _wrap_linears(self, exact: bool, native: NativeKernels | None) -> None:
         head = self.model.get_output_embeddings()
-        for name, module in [*self.model.named_modules()]:
-            if not isinstance(module, nn.Linear):
-                continue
-            base = DequantizedLinear(module) if exact and isinstance(module, Linear4bit) else module
+        # Names, and not modules: a 4-bit weight must be free as soon as it is repacked.
+        for name in [name for name, module in self.model.named_modules() if isinstance(module, nn.Linear)]:
+            module = self.model.get_submodule(name)
             is_head = module is head and self._keeps_logits
-            self.model.set_submodule(name, AdapterLinear(base, name, self._adapters, head=is_head))
+            if native is not None and isinstance(module, Linear4bit):
+                packed = NativeLinear(module, native)
+                wrapped: AdapterLinear = NativeAdapterLinear(packed, name, self._adapters, head=is_head)
+            else:
+                base = DequantizedLinear(module) if exact and isinstance(module, Linear4bit) else module
+                wrapped = AdapterLinear(base, name, self._adapters, head=is_head)
+            self.model.set_submodule(name, wrapped)
 
     def _attach_cache(self) -> None:
         for module in self.model.modules():

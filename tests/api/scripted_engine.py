@@ -52,6 +52,7 @@ def model_info(directory: Path, **fields: Any) -> ModelInfo:
         "device": "cpu",
         "quantization": "none",
         "numerics": "exact",
+        "kernels": "reference",
         "vocab_size": 360,
         "max_model_len": 128,
         "eos_token_ids": (2,),

@@ -76,6 +76,7 @@ class Metrics:
                 "architecture": info.architecture,
                 "quantization": info.quantization,
                 "numerics": info.numerics,
+                "kernels": info.kernels,
                 "device": info.device,
             }
         )
