@@ -19,14 +19,18 @@ RUN --mount=type=cache,target=/root/.cache/pip \
     esac \
     && pip install --upgrade --constraint constraints.txt pip \
     && pip install ${index:+--index-url "$index"} "$(sed -n '/^torch==/p' constraints.txt)"
-COPY pyproject.toml README.md LICENSE ./
+# The native kernels are compiled at installation.
+RUN apt-get update \
+    && apt-get install --yes --no-install-recommends g++ \
+    && rm -rf /var/lib/apt/lists/*
+COPY pyproject.toml setup.py README.md LICENSE ./
 COPY adapters_store adapters_store
 COPY loadtest loadtest
 COPY server server
 RUN --mount=type=cache,target=/root/.cache/pip pip install --constraint constraints.txt .
 
 FROM python:${PYTHON_VERSION}-slim-bookworm
-# bitsandbytes links the system's OpenMP runtime.
+# bitsandbytes and the native kernels link the system's OpenMP runtime.
 RUN apt-get update \
     && apt-get install --yes --no-install-recommends libgomp1 \
     && rm -rf /var/lib/apt/lists/*

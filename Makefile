@@ -30,7 +30,7 @@ $(BIN)/python:
 	@"$(PYTHON)" -c 'import sys; sys.exit("Python 3.11 or newer is needed: make setup PYTHON=/path/to/python3.11") if sys.version_info < (3, 11) else None'
 	@"$(PYTHON)" -m venv $(VENV)
 
-$(STAMP): pyproject.toml constraints.txt | $(BIN)/python
+$(STAMP): pyproject.toml setup.py constraints.txt $(wildcard server/kernels/native/*) | $(BIN)/python
 	@$(PIP) install -qq --upgrade --constraint constraints.txt pip
 	@echo "[2/3] Installing $(TORCH) from $(or $(TORCH_INDEX),pip's own index)"
 	@$(PIP) install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)

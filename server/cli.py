@@ -60,6 +60,18 @@ def _serve(*, as_json: Json = False, api_key: NoKey = None, **flags: Any) -> Non
 app.command("serve", help=_SERVE_HELP)(with_setting_flags(_serve))
 
 
+def _doctor(*, as_json: Json = False, **flags: Any) -> None:
+    settings = settings_from(flags)
+    from server.commands.doctor import run_doctor
+
+    run_doctor(settings, Output(as_json=as_json))
+
+
+app.command("doctor", help="Say what this machine has, and which kernels would compute on it under these settings.")(
+    with_setting_flags(_doctor)
+)
+
+
 @app.command()
 def demo(
     cache_dir: Annotated[

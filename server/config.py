@@ -60,7 +60,7 @@ class Settings(BaseSettings):
     numerics: Literal["default", "exact"] = Field(
         "default",
         description="`exact`: fp32 activations, KV and adapters over the dequantised weights; "
-        "`default`: bf16 on CUDA, the same as `exact` on CPU.",
+        "`default`: bf16 on CUDA; on CPU the native kernels, which round what goes into a 4-bit linear.",
     )
     device: Literal["auto", "cpu", "cuda"] = Field(
         "auto", description="Where the model runs; `auto` takes CUDA where there is one."

@@ -1,7 +1,6 @@
 """From settings to an engine loop: base model, KV cache, adapters, scheduler."""
 
 import logging
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -18,7 +17,7 @@ from server.config import MiB, Settings
 from server.engine.base_model import PreparedBase, linear_modules, load_base, prepare_base
 from server.engine.base_progress import Progress
 from server.engine.grammar_constraint import GrammarCompiler
-from server.engine.kernel_choice import choose_kernels
+from server.engine.kernel_choice import choose_kernels, default_threads
 from server.engine.kv_cache import KVCache
 from server.engine.loop import EngineLoop
 from server.engine.messages import Event, ModelInfo
@@ -37,6 +36,7 @@ class BuiltEngine:
 
     loop: EngineLoop
     info: ModelInfo
+    runner: Runner
 
 
 def build_engine(
@@ -49,7 +49,7 @@ def build_engine(
         ConfigurationError: settings that do not fit the machine or one another.
     """
     device = _device(settings)
-    torch.set_num_threads(settings.threads or _spare_cores())
+    torch.set_num_threads(settings.threads or default_threads())
     exact = settings.numerics == "exact" or device.type == "cpu"
     dtype = torch.float32 if exact else torch.bfloat16
     prepared = prepare_base(
@@ -93,16 +93,7 @@ def build_engine(
         eos_token_ids=frozenset(info.eos_token_ids),
         deliver=deliver,
     )
-    return BuiltEngine(loop, info)
-
-
-def _spare_cores() -> int:
-    """All cores of this process but one, which HTTP, loads and clients run on.
-
-    A step has hundreds of short parallel regions, and each waits for its slowest thread: one thread that has to
-    share its core makes every region, and so the step, several times slower than a thread fewer does.
-    """
-    return max(1, len(os.sched_getaffinity(0)) - 1)
+    return BuiltEngine(loop, info, runner)
 
 
 def _device(settings: Settings) -> torch.device:

@@ -42,7 +42,7 @@ def test_mixed_batch_on_the_demo_model_equals_peft(tmp_path: Path) -> None:
     ]
     adapters: list[Path | None] = [None, *trained, *made]
     oracle = Oracle(prepared)
-    prompts = [_chat_prompt(prepared.directory, words) for words in WORDS]
+    prompts = [chat_prompt(prepared.directory, words) for words in WORDS]
     wanted = {adapter: oracle.greedy(adapter, prompts, TOKENS) for adapter in adapters}
 
     async def serve() -> None:
@@ -72,7 +72,7 @@ def test_mixed_batch_on_the_demo_model_equals_peft(tmp_path: Path) -> None:
     asyncio.run(serve())
 
 
-def _chat_prompt(directory: Path, words: str) -> list[int]:
+def chat_prompt(directory: Path, words: str) -> list[int]:
     from transformers import PreTrainedTokenizerFast
 
     tokenizer = PreTrainedTokenizerFast.from_pretrained(directory)

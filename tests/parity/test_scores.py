@@ -72,7 +72,12 @@ def test_scores_in_a_mixed_batch_are_the_oracles(kind: str, tmp_path: Path) -> N
         (adapter, [choose.randrange(VOCABULARY) for _ in range(length)]) for adapter in adapters for length in (37, 9)
     ]
     settings = Settings(
-        base=str(base), cache_dir=tmp_path / "cache", block_size=8, max_batch_tokens=24, kv_cache_bytes=1 << 18
+        base=str(base),
+        numerics="exact",
+        cache_dir=tmp_path / "cache",
+        block_size=8,
+        max_batch_tokens=24,
+        kv_cache_bytes=1 << 18,
     )
     blocks_of_two = 2 * 7 * 8 * 3 * 2 * 2 * 16 * 4
     settings = settings.model_copy(update={"kv_cache_bytes": blocks_of_two})
