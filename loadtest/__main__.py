@@ -4,6 +4,7 @@ import typer
 
 from loadtest.commands.baseline import baseline
 from loadtest.commands.fairness import fairness
+from loadtest.commands.kernels import kernels
 from loadtest.commands.report import report
 from loadtest.commands.run import run
 from loadtest.commands.sweep import sweep
@@ -22,6 +23,7 @@ app = typer.Typer(
 app.command(context_settings=_WITH_FLAGS)(run)
 app.command(context_settings=_WITH_FLAGS)(sweep)
 app.command(context_settings=_WITH_FLAGS)(fairness)
+app.command()(kernels)
 app.command()(report)
 app.command()(simulate)
 app.command(context_settings=_WITH_FLAGS)(baseline)
