@@ -62,7 +62,7 @@ class NativeLinear(nn.Module):
         self._kernels = kernels
         self._packed = _pack(quantized, kernels)
         self._weights = ctypes.byref(self._packed.struct)
-        self._base_bias = None if self.bias is None else _vector("bias", self.bias, self.out_features)
+        self._base_bias = _vector("bias", quantized.bias, self.out_features)
         self.register_buffer("codes", self._packed.codes, persistent=False)
         self.register_buffer("scales", self._packed.scales, persistent=False)
         # Shape, dtype and device are what model code asks for; whoever computes with the values shall notice.
@@ -143,7 +143,7 @@ def row_layout(segments: Sequence[tuple[int, int, AdapterStruct | None]]) -> Row
 
 
 def _pack(quantized: Linear4bit, kernels: NativeKernels) -> PackedWeights:
-    state = quantized.weight.quant_state  # type: ignore[union-attr]
+    state = quantized.weight.quant_state  # type: ignore[attr-defined]
     if not isinstance(state, QuantState):
         raise ValueError("the linear is not quantised yet")
     return kernels.library.pack(
@@ -158,7 +158,7 @@ def _pack(quantized: Linear4bit, kernels: NativeKernels) -> PackedWeights:
 
 def _block_scales(state: QuantState) -> torch.Tensor:
     """The largest magnitude of each block, fp32; double quantisation is undone."""
-    scales = state.absmax
+    scales: torch.Tensor = state.absmax
     if state.nested:
         scales = dequantize_blockwise(scales, state.state2) + state.offset
     return scales.float().contiguous().view(-1)

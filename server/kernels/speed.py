@@ -135,7 +135,7 @@ def _quantised(out_features: int, in_features: int) -> Linear4bit:
         dtype=torch.float32,
     )
     module.weight.data = torch.randint(256, (count // 2, 1), dtype=torch.uint8)
-    module.weight.quant_state = state  # type: ignore[assignment, union-attr]
+    module.weight.quant_state = state  # type: ignore[attr-defined]
     return module.requires_grad_(False)
 
 

@@ -49,7 +49,7 @@ class Case:
             quant_type=self.kind,
             dtype=torch.float32,
         )
-        module.weight.data, module.weight.quant_state = nibbles, state  # type: ignore[assignment, union-attr]
+        module.weight.data, module.weight.quant_state = nibbles, state  # type: ignore[attr-defined]
         if self.bias:
             module.bias = nn.Parameter(torch.randn(self.out_features, generator=generator))
         return module.requires_grad_(False)
@@ -84,12 +84,13 @@ class Case:
 
 def weight_of(module: Linear4bit) -> torch.Tensor:
     """The dequantised weight, fp32 [out, in]."""
-    state = module.weight.quant_state  # type: ignore[union-attr]
+    state = module.weight.quant_state  # type: ignore[attr-defined]
     assert isinstance(state, QuantState)
     nibbles = module.weight.data.view(-1)
     codes = torch.stack([nibbles >> 4, nibbles & 15], 1).view(-1)[: module.out_features * module.in_features]
     scales = state.absmax.repeat_interleave(state.blocksize)[: codes.numel()]
-    return (state.code[codes.long()] * scales).view(module.out_features, module.in_features)
+    weight: torch.Tensor = state.code[codes.long()] * scales
+    return weight.view(module.out_features, module.in_features)
 
 
 def dense(module: Linear4bit) -> nn.Linear:

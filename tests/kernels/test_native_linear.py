@@ -111,7 +111,7 @@ def test_weights_that_bitsandbytes_quantised_are_read_as_it_reads_them(
 ) -> None:
     module = quantised(128, 64, kind=kind, double=double, bias=True)
     native, x = NativeLinear(module, kernels(instruction_set)), torch.randn(5, 128)
-    state = module.weight.quant_state  # type: ignore[union-attr]
+    state = module.weight.quant_state  # type: ignore[attr-defined]
     assert torch.equal(native.dequantized(), dequantize_4bit(module.weight.data, state))
     assert error(native(x), DequantizedLinear(module)(x).double()) < TOLERANCE
 
