@@ -17,7 +17,7 @@ from server.engine.batch import Batch, Row
 from server.engine.paged_attention import ATTENTION_NAME, PagedKV, plan_attention, register_paged_attention
 from server.errors import BaseModelError
 from server.kernels.dequantized_linear import DequantizedLinear
-from server.kernels.native_linear import NativeKernels, NativeLinear
+from server.kernels.native_linear import NativeKernels, NativeLinear, release_weight
 from server.kernels.quantised_linear import Linear4bit
 
 _PROBE_TOKENS = 12
@@ -100,6 +100,7 @@ class TransformersRunner:
             is_head = module is head and self._keeps_logits
             if native is not None and isinstance(module, Linear4bit):
                 packed = NativeLinear(module, native)
+                release_weight(module)
                 wrapped: AdapterLinear = NativeAdapterLinear(packed, name, self._adapters, head=is_head)
             else:
                 base = DequantizedLinear(module) if exact and isinstance(module, Linear4bit) else module

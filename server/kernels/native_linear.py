@@ -43,9 +43,10 @@ class RowLayout:
 class NativeLinear(nn.Module):
     """A resident 4-bit linear [out, in] over rounded activations, with adapters fused.
 
-    The weight is repacked once, after which the module that it came from can be dropped. Codes, scales and the sums of
-    scaled products are what the 4-bit format says, in fp32; the code book's values and the activations are rounded to
-    integers of 12 to 13 bits, chunk by chunk of 64 inputs, which is a relative error of about 1.4e-4 of the result.
+    The weight is repacked once, after which the module that it came from is not needed: see `release_weight`. Codes,
+    scales and the sums of scaled products are what the 4-bit format says, in fp32; the code book's values and the
+    activations are rounded to integers of 12 to 13 bits, chunk by chunk of 64 inputs: a relative error of about 1.4e-4
+    of the result.
 
     Raises:
         ValueError: the module's format is not one that the kernels know.
@@ -123,6 +124,16 @@ class NativeLinear(nn.Module):
             _vector("out_scale", form.out_scale, self.out_features),
             _vector("bias", form.bias, self.out_features),
         )
+
+
+def release_weight(quantized: Linear4bit) -> None:
+    """Free the 4-bit weight of a module that was repacked; the module computes nothing any more.
+
+    Dropping the module is not enough: weight and module refer to each other, so both would stay until a collection.
+    """
+    quantized.weight.data = torch.empty(0, dtype=torch.uint8)
+    quantized.weight.quant_state = None
+    quantized.quant_state = None  # type: ignore[assignment]
 
 
 def row_layout(segments: Sequence[tuple[int, int, AdapterStruct | None]]) -> RowLayout:

@@ -19,6 +19,7 @@ from transformers import (
 )
 
 from server.adapters.adapter_linear import AdapterLinear
+from server.adapters.native_adapter_linear import NativeAdapterLinear
 from server.adapters.normal_form import LinearForm, NormalForm
 from server.engine.base_model import linear_modules
 from server.engine.batch import Batch, Row
@@ -26,6 +27,8 @@ from server.engine.paged_attention import ATTENTION_NAME, register_paged_attenti
 from server.engine.transformers_runner import TransformersRunner
 from server.errors import BaseModelError
 from server.kernels.dequantized_linear import DequantizedLinear
+from server.kernels.native_library import LIBRARY, NativeLibrary
+from server.kernels.native_linear import NativeKernels, NativeLinear
 from server.kernels.quantised_linear import Linear4bit
 from tests.engine.hand_made import sequence
 
@@ -63,6 +66,18 @@ def llama() -> PreTrainedModel:
 @cache
 def modules() -> dict[str, tuple[int, int]]:
     return linear_modules(llama())
+
+
+def quantised_llama() -> PreTrainedModel:
+    """The same model with every linear but the head in NF4."""
+    model = llama()
+    for name in set(modules()) - {"lm_head"}:
+        dense = model.get_submodule(name)
+        out_features, in_features = modules()[name]
+        linear = Linear4bit(in_features, out_features, bias=False, compute_dtype=torch.float32, quant_type="nf4")
+        linear.load_state_dict(dense.state_dict())
+        model.set_submodule(name, linear.to("cpu").requires_grad_(False))
+    return model
 
 
 def adapter(seed: int, *, rank: int, targets: str = "") -> NormalForm:
@@ -183,6 +198,26 @@ def test_every_linear_is_wrapped_and_4bit_ones_are_dequantised_where_arithmetic_
         assert set(wrapped) == set(modules())
         assert type(wrapped["model.layers.0.mlp.down_proj"].base) is kind
         assert type(wrapped["model.layers.1.mlp.down_proj"].base) is nn.Linear
+
+
+@pytest.mark.skipif(not LIBRARY.is_file(), reason=f"{LIBRARY.name} was not built (no C++ compiler?)")
+def test_native_kernels_replace_the_4bit_linears_free_them_and_say_what_the_reference_says() -> None:
+    texts = [(adapter(1, rank=3), 9), (None, 4), (adapter(2, rank=8), 5), (adapter(3, rank=5, targets="mlp"), 1)]
+    model, plain = quantised_llama(), llama()
+    quantised = [module for module in model.modules() if isinstance(module, Linear4bit)]
+    native = TransformersRunner(model, exact=True, native=NativeKernels(NativeLibrary(), threads=2))
+    assert len(quantised) == 14
+    assert sum(module.weight.nbytes for module in quantised) == 0
+    wrapped = {name for name, module in model.named_modules() if isinstance(module, NativeAdapterLinear)}
+    assert wrapped == set(modules()) - {"lm_head"}
+    for name in wrapped:
+        # bitsandbytes' own dequantisation mistakes the scales of rows that are no multiple of a block.
+        packed = model.get_submodule(name).base
+        assert isinstance(packed, NativeLinear)
+        plain.get_parameter(f"{name}.weight").copy_(packed.dequantized())
+    counts = {0: 9, 1: 4, 2: 5, 3: 1}
+    ours, theirs = (Texts(runner, texts).step(counts) for runner in (native, TransformersRunner(plain, exact=True)))
+    assert (ours - theirs).norm() < 2e-3 * theirs.norm()
 
 
 def test_the_probe_leaves_the_cache_shapes_and_the_paged_attention_behind() -> None:
