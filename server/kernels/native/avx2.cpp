@@ -19,6 +19,7 @@ constexpr int kPanelBlocks = 8;            // decoded blocks that stay in the fi
 constexpr int kVectorsPerWord = 4;         // 16-bit vectors that one vector of words decodes to
 constexpr int64_t kDirectRows = 4;         // up to here decoding anew for each tile of rows costs less than a panel
 constexpr int kTileRows = 4;
+constexpr int kPrefetch = 2048;            // bytes ahead in the codes, each of which a step reads once
 constexpr int64_t kSumRows = 128;          // rows whose partial sums are kept beside a panel
 
 struct Lanes {
@@ -139,7 +140,10 @@ void multiply_direct(const PackedWeights& weights, int64_t group, const RoundedR
         for (int r = 0; r < R; ++r) sums[r] = _mm256_setzero_ps();
         for (int64_t chunk = 0; chunk < x.chunks; ++chunk) {
             for (int64_t piece = 0; piece < weights.pieces; ++piece, words += kBlockWords, scales += kGroup) {
-                const auto decoded = [&](int word, __m256i* out) { book.decode(words + word * kGroup, out); };
+                const auto decoded = [&](int word, __m256i* out) {
+                    _mm_prefetch(reinterpret_cast<const char*>(words + word * kGroup) + kPrefetch, _MM_HINT_T0);
+                    book.decode(words + word * kGroup, out);
+                };
                 add_block<R>(decoded, scales, x.values + chunk * kChunk, x.stride, x.scales + chunk, x.chunks, sums);
             }
         }

@@ -15,6 +15,7 @@ namespace {
 constexpr float kSmallest = 1e-30f;
 constexpr int kLanes = 16;  // 32-bit lanes of a vector: a whole group
 constexpr int kMostRows = 16;
+constexpr int kPrefetch = 2048;  // bytes ahead in the codes, each of which a step reads once
 static_assert(kLanes == kGroup);
 
 struct Lanes {
@@ -91,6 +92,7 @@ __attribute__((noinline)) void multiply_rows(const PackedWeights& weights, int64
                 for (auto& product : row) product = _mm512_setzero_si512();
             for (int word = 0; word < kWords; ++word) {
                 const __m512i packed = _mm512_loadu_si512(words + word * kGroup);
+                _mm_prefetch(reinterpret_cast<const char*>(words + word * kGroup) + kPrefetch, _MM_HINT_T0);
                 const __m512i decoded[kPairs] = {
                     _mm512_permutexvar_epi16(packed, book),
                     _mm512_permutexvar_epi16(_mm512_srli_epi16(packed, 4), book),
