@@ -23,6 +23,7 @@ from server.engine.loop import EngineLoop
 from server.engine.messages import Event, ModelInfo
 from server.engine.page_pool import PagePool
 from server.engine.paged_attention import ATTENTION_NAME, register_paged_attention
+from server.engine.runner import Runner
 from server.engine.scheduler import SchedulerLimits
 from server.engine.transformers_runner import TransformersRunner
 from server.errors import ConfigurationError
@@ -137,7 +138,8 @@ def _model_info(
         )
     resident = sum(tensor.nbytes for tensor in {*model.parameters(), *model.buffers()})
     _log.info(
-        "base %s: %s, %s, %s kernels, %.0f MiB resident, %d to %d KV blocks of %d tokens, %.0f to %.0f MiB for adapters",
+        "base %s: %s, %s, %s kernels, %.0f MiB resident, "
+        "%d to %d KV blocks of %d tokens, %.0f to %.0f MiB for adapters",
         prepared.name,
         type(model).__name__,
         prepared.quantization,

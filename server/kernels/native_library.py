@@ -44,7 +44,9 @@ class PackedWeightsStruct(ctypes.Structure):
 
 
 class AdapterStruct(ctypes.Structure):
-    """`Adapter` of native/layout.h."""
+    """`Adapter` of native/layout.h, with the tensors that it points to."""
+
+    tensors: tuple[torch.Tensor | None, ...] = ()
 
     _fields_ = (
         ("rank", _INTEGER),

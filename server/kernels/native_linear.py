@@ -63,7 +63,8 @@ class NativeLinear(nn.Module):
         self._kernels = kernels
         self._packed = _pack(quantized, kernels)
         self._weights = ctypes.byref(self._packed.struct)
-        self._base_bias = _vector("bias", quantized.bias, self.out_features)
+        bias = _checked("bias", quantized.bias, (self.out_features,))
+        self._base_bias = None if bias is None else bias.data_ptr()
         self.register_buffer("codes", self._packed.codes, persistent=False)
         self.register_buffer("scales", self._packed.scales, persistent=False)
         # Shape, dtype and device are what model code asks for; whoever computes with the values shall notice.
@@ -110,20 +111,24 @@ class NativeLinear(nn.Module):
         return y
 
     def descriptor(self, form: LinearForm) -> AdapterStruct:
-        """What the kernels must know of `form`; it holds addresses, so the form's tensors must outlive it.
+        """What the kernels must know of `form`, with its tensors; one that is not contiguous is copied.
 
         Raises:
-            ValueError: a tensor is not contiguous fp32 on the CPU, or does not fit this module.
+            ValueError: a tensor is not fp32 on the CPU or does not fit this module, or a scale is not folded in yet.
         """
+        if form.scale != 1:
+            raise ValueError(f"scale {form.scale} is not folded into b yet")
         rank = 0 if form.a is None or form.b is None else form.a.shape[0]
-        return AdapterStruct(
-            rank,
-            _address("a", form.a, (rank, self.in_features)) if rank else None,
-            _address("b", form.b, (self.out_features, rank)) if rank else None,
-            _vector("in_scale", form.in_scale, self.in_features),
-            _vector("out_scale", form.out_scale, self.out_features),
-            _vector("bias", form.bias, self.out_features),
+        tensors = (
+            _checked("a", form.a, (rank, self.in_features)) if rank else None,
+            _checked("b", form.b, (self.out_features, rank)) if rank else None,
+            _checked("in_scale", form.in_scale, (self.in_features,)),
+            _checked("out_scale", form.out_scale, (self.out_features,)),
+            _checked("bias", form.bias, (self.out_features,)),
         )
+        descriptor = AdapterStruct(rank, *(None if tensor is None else tensor.data_ptr() for tensor in tensors))
+        descriptor.tensors = tensors
+        return descriptor
 
 
 def release_weight(quantized: Linear4bit) -> None:
@@ -132,8 +137,8 @@ def release_weight(quantized: Linear4bit) -> None:
     Dropping the module is not enough: weight and module refer to each other, so both would stay until a collection.
     """
     quantized.weight.data = torch.empty(0, dtype=torch.uint8)
-    quantized.weight.quant_state = None
-    quantized.quant_state = None  # type: ignore[assignment]
+    quantized.weight.quant_state = None  # type: ignore[attr-defined]
+    quantized.quant_state = None
 
 
 def row_layout(segments: Sequence[tuple[int, int, AdapterStruct | None]]) -> RowLayout:
@@ -175,17 +180,11 @@ def _block_scales(state: QuantState) -> torch.Tensor:
     return scales.float().contiguous().view(-1)
 
 
-def _vector(name: str, tensor: torch.Tensor | None, size: int) -> int | None:
-    return _address(name, tensor, (size,))
-
-
-def _address(name: str, tensor: torch.Tensor | None, shape: tuple[int, ...]) -> int | None:
+def _checked(name: str, tensor: torch.Tensor | None, shape: tuple[int, ...]) -> torch.Tensor | None:
     if tensor is None:
         return None
     if tensor.shape != shape or tensor.dtype != torch.float32 or tensor.device.type != "cpu":
         raise ValueError(
             f"{name} is {tensor.dtype} {list(tensor.shape)} on {tensor.device}: fp32 {list(shape)} on the CPU is needed"
         )
-    if not tensor.is_contiguous():
-        raise ValueError(f"{name} is not contiguous")
-    return tensor.data_ptr()
+    return tensor.contiguous()

@@ -105,11 +105,7 @@ def dense(module: Linear4bit) -> nn.Linear:
 def expected(case: Case) -> torch.Tensor:
     """What the reference layer says in double precision, [rows, out]."""
     rows = [
-        Segment(
-            segment.start,
-            segment.end,
-            NormalForm({NAME: segment.form.linears[NAME].to(torch.device("cpu"), torch.float64)}),
-        )
+        Segment(segment.start, segment.end, segment.form.to(torch.device("cpu"), torch.float64))
         for segment in case.batch().rows
     ]
     reference = AdapterLinear(dense(case.linear()), NAME, AdapterBatch(rows=rows))

@@ -173,6 +173,18 @@ def test_an_adapter_may_leave_a_module_alone_and_its_rows_may_be_none(instructio
     assert NativeAdapterLinear(module, NAME, AdapterBatch())(torch.empty(1, 0, 64)).shape == (1, 0, 16)
 
 
+def test_factors_need_not_be_contiguous(instruction_set: str) -> None:
+    case = Case(64, 40, ((3, 8, ()),))
+    layer = NativeLinear(case.linear(), kernels(instruction_set))
+    (segment,) = case.batch().rows
+    form = segment.form.linears[NAME]
+    assert form.a is not None
+    assert form.b is not None
+    turned = LinearForm(a=form.a.t().contiguous().t(), b=form.b.t().contiguous().t())
+    batch = AdapterBatch(rows=[Segment(0, 3, NormalForm({NAME: turned}))])
+    assert torch.equal(NativeAdapterLinear(layer, NAME, batch)(case.x()[None])[0], run(case, instruction_set))
+
+
 def test_what_does_not_fit_is_refused_before_the_call(instruction_set: str) -> None:
     module = NativeLinear(Case(64, 16, ()).linear(), kernels(instruction_set))
     with pytest.raises(ValueError, match=r"fp32 \[..., 64\] is needed"):
@@ -186,7 +198,7 @@ def test_what_does_not_fit_is_refused_before_the_call(instruction_set: str) -> N
     for form, name in (
         (LinearForm(a=torch.zeros(4, 63), b=torch.zeros(16, 4)), "a is"),
         (LinearForm(a=torch.zeros(4, 64), b=torch.zeros(16, 5)), "b is"),
-        (LinearForm(a=torch.zeros(4, 64), b=torch.zeros(4, 16).t()), "b is not contiguous"),
+        (LinearForm(a=torch.zeros(4, 64), b=torch.zeros(16, 4), scale=2), "scale 2 is not folded"),
         (LinearForm(in_scale=torch.zeros(16)), "in_scale is"),
         (LinearForm(out_scale=torch.zeros(16, dtype=torch.bfloat16)), "out_scale is"),
         (LinearForm(bias=torch.zeros(64)), "bias is"),

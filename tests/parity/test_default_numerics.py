@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from server.adapters.loader import load_version
+from server.adapters.loader import ReadVersion
 from server.adapters.normal_form import NormalForm
+from server.adapters.version_reader import read_version
 from server.config import Settings, default_cache_dir
 from server.engine.base_model import prepare_base
 from server.engine.base_progress import TerminalProgress
@@ -64,9 +65,9 @@ class Comparison:
 def form_of(built: BuiltEngine, adapter: Path | None) -> NormalForm | None:
     if adapter is None:
         return None
-    loaded = load_version(version(adapter), built.info.modules, dtype=torch.float32, budget_bytes=1 << 30)
-    assert isinstance(loaded, NormalForm)
-    return loaded
+    read = read_version(version(adapter), built.info.modules, dtype=torch.float32, budget_bytes=1 << 30)
+    assert isinstance(read, ReadVersion)
+    return read.form.to(torch.device("cpu"), torch.float32)
 
 
 def continue_greedily(runner: Runner, texts: list[Sequence], forms: list[NormalForm | None], count: int) -> None:
