@@ -5,10 +5,10 @@ from collections.abc import Callable
 
 import torch
 
-from server.adapters.device_memory import SeparateMemory
 from server.adapters.loader import AdapterLoader, Copied, Loaded, LoadFailure
 from server.adapters.normal_form import LinearForm, NormalForm
 from server.engine.messages import AdapterVersion
+from tests.separate_memory import SeparateMemory
 
 
 def form_of(size_bytes: int) -> NormalForm:
@@ -18,7 +18,7 @@ def form_of(size_bytes: int) -> NormalForm:
 
 def memory_of(budget_bytes: int) -> SeparateMemory:
     """Device memory in which a form takes just the bytes that `form_of` gave it."""
-    return SeparateMemory(budget_bytes, device=torch.device("cpu"), dtype=torch.uint8)
+    return SeparateMemory(budget_bytes, torch.uint8)
 
 
 class ScriptedLoader(AdapterLoader):

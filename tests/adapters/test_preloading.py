@@ -199,7 +199,7 @@ def test_an_operators_pin_comes_first_and_is_never_evicted_for_space() -> None:
     for name in ("c", "d", "e"):
         bench.use(name)
         assert "p" in bench.on_device
-    assert bench.residency.give_up(100) == SIZE
+    assert bench.residency.give_up(SIZE) == SIZE
     assert bench.on_device == {"p"}
     bench.foretell()
     bench.use("f")

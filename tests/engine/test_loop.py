@@ -158,7 +158,7 @@ def test_stopping_ends_every_request(run: Callable[..., list[Report]]) -> None:
 
 def test_the_last_snapshot_shows_an_idle_engine(run: Callable[..., list[Report]]) -> None:
     async def scenario(engine: InProcessEngine) -> None:
-        await answers(engine, [submit(range(number, 30)) for number in range(6)])
+        await answers(engine, [submit(range(number, 30), max_tokens=200, ignore_eos=True) for number in range(6)])
         await asyncio.sleep(0.6)
 
     states = [report for report in run(scenario) if isinstance(report, EngineState)]
