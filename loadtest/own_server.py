@@ -1,5 +1,6 @@
 """A server of our own with random adapters, started anew for each load so that none inherits another's cache."""
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from server.commands.server_process import ServerProcess
 
 # The first start of a base on a machine fetches and quantises it.
 READY_SECONDS = 900.0
+_REPORTED_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,10 @@ def _bytes_on_device(url: str, name: str) -> int:
     body = {"model": name, "prompt": "a", "max_tokens": 1, "fallback": "error"}
     with httpx.Client(base_url=url, timeout=READY_SECONDS, trust_env=False) as client:
         answer = client.post("/v1/completions", json=body)
-        found = read_scrape(client.get("/metrics").text).gauges.get("adapter_bytes")
+        found, until = None, time.monotonic() + _REPORTED_SECONDS
+        while answer.is_success and not found and time.monotonic() < until:
+            time.sleep(0.1)  # the engine reports its state some times a second
+            found = read_scrape(client.get("/metrics").text).gauges.get("adapter_bytes")
     if answer.status_code != httpx.codes.OK or not found:
         raise UnsuitableServerError(f"{name} answered {answer.status_code}: its size cannot be measured")
     return int(found)
