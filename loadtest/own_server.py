@@ -1,5 +1,6 @@
 """A server of our own with random adapters, started anew for each load so that none inherits another's cache."""
 
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -66,10 +67,15 @@ class OwnServer:
 
     @contextmanager
     def _serving(self, flags: Sequence[str]) -> Iterator[ServerProcess]:
-        command = ["--base", self.base, "--store", str(self.store), *self.flags, *flags]
-        with ServerProcess(command, log=self.log) as process:
-            process.wait_until_ready(READY_SECONDS)
-            yield process
+        given = [*self.flags, *flags]
+        with tempfile.TemporaryDirectory(prefix="switchyard-traffic-") as fresh:
+            if not any(flag.partition("=")[0] == "--traffic-history" for flag in given):
+                # With the history of an earlier load a server would foretell this one, which it has seen.
+                given += ["--traffic-history", str(Path(fresh) / "traffic.history")]
+            command = ["--base", self.base, "--store", str(self.store), *given]
+            with ServerProcess(command, log=self.log) as process:
+                process.wait_until_ready(READY_SECONDS)
+                yield process
 
 
 def _bytes_on_device(url: str, name: str) -> int:
