@@ -57,31 +57,38 @@ class HotAdapter:
 
 
 def felt_by_others(points: Sequence[Mapping[str, Any]], hot: str) -> list[dict[str, Any]]:
-    """For each setting of the server, the p95 time to the first token of the requests for other adapters.
+    """For each setting of the server, the p95 time to the first token of the good requests for other adapters.
 
-    A row has the medians over the repeats without and with the hot adapter, and the median of the repeats' own ratios.
-    `points` are those of a result, varied by `fairness` and `hot`; the first value of `hot` is the one without.
+    A row has the medians over the repeats without and with the hot adapter, and the median of the repeats' own ratios,
+    None where no repeat has both. `points` are those of a result, varied by `fairness` and `hot`; the first value of
+    `hot` is the one without. A row is valid where all its points are: else it is no result.
     """
     found: dict[str, dict[int, dict[float, float]]] = {}
+    invalid: dict[str, None] = {}
     for point in points:
         varied = point["varied"]
+        if not point["valid"]:
+            invalid[varied["fairness"]] = None
         index = point["adapters"].index(hot) if hot in point["adapters"] else None
         requests = point["requests"]
-        others = [ttft for adapter, ttft in zip(requests["adapter"], requests["ttft"], strict=True) if adapter != index]
+        columns = zip(requests["adapter"], requests["ttft"], requests["problem"], strict=True)
+        others = [ttft for adapter, ttft, problem in columns if adapter != index and problem is None]
         p95 = Distribution.of(others).p95
         if p95 is not None:
             found.setdefault(varied["fairness"], {}).setdefault(point["repeat"], {})[varied["hot"]] = p95
     rows = []
-    for setting, repeats in found.items():
-        pairs = [(min(each), max(each), each) for each in repeats.values() if len(each) == 2]
-        if not pairs:
+    for setting in dict.fromkeys((*found, *invalid)):
+        repeats = found.get(setting, {}).values()
+        pairs = [(each[min(each)], each[max(each)]) for each in repeats if len(each) == 2]
+        if not pairs and setting not in invalid:
             continue
         rows.append(
             {
                 "fairness": setting,
-                "p95_without": median(each[low] for low, _, each in pairs),
-                "p95_with": median(each[high] for _, high, each in pairs),
-                "ratio": median(each[high] / each[low] for low, high, each in pairs),
+                "valid": setting not in invalid,
+                "p95_without": median(without for without, _ in pairs) if pairs else None,
+                "p95_with": median(beside for _, beside in pairs) if pairs else None,
+                "ratio": median(beside / without for without, beside in pairs) if pairs else None,
                 "repeats": len(pairs),
             }
         )

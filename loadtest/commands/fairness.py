@@ -67,7 +67,7 @@ def fairness(
     except FAILURES as error:
         raise failure(error) from error
     if not options.as_json:
-        stdout.print(_table(document["felt_by_others"], hot))
+        stdout.print(table(document["felt_by_others"], hot))
     conclude(document, options)
 
 
@@ -82,11 +82,14 @@ def _load(options: LoadOptions, names: tuple[str, ...], factor: float, seconds: 
     return Load((*warm_up, *arrivals), len(warm_up), None, seed)
 
 
-def _table(rows: list[dict[str, Any]], hot: float) -> Table:
-    table = Table(title=f"p95 TTFT of the other adapters while one is asked {hot:g} times its share")
+def table(rows: list[dict[str, Any]], hot: float) -> Table:
+    """What the others feel, for people."""
+    felt = Table(title=f"p95 TTFT of the other adapters while one is asked {hot:g} times its share")
     for heading in ("fairness", "even load", "with the hot adapter", "ratio", "repeats"):
-        table.add_column(heading, justify="left" if heading == "fairness" else "right")
+        felt.add_column(heading, justify="left" if heading == "fairness" else "right")
     for row in rows:
-        times = (f"{row[name] * 1000:.0f} ms" for name in ("p95_without", "p95_with"))
-        table.add_row(row["fairness"], *times, f"{row['ratio']:.2f}", str(row["repeats"]))
-    return table
+        figures = ["no result"] * 3
+        if row["valid"]:
+            figures = [f"{row[name] * 1000:.0f} ms" for name in ("p95_without", "p95_with")] + [f"{row['ratio']:.2f}"]
+        felt.add_row(row["fairness"], *figures, str(row["repeats"]))
+    return felt

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from loadtest.commands.fairness import table
 from loadtest.hot_adapter import HotAdapter, felt_by_others
 from loadtest.workloads.lengths import Constant
 
@@ -37,10 +38,11 @@ def test_what_is_no_hot_adapter_is_refused(change: dict[str, Any], says: str) ->
 
 def point(fairness: str, hot: float, repeat: int, others: float) -> dict[str, Any]:
     return {
+        "valid": True,
         "varied": {"fairness": fairness, "hot": hot},
         "repeat": repeat,
         "adapters": ["a", "hot"],
-        "requests": {"adapter": [0, 1, 0], "ttft": [others, 99.0, others]},
+        "requests": {"adapter": [0, 1, 0], "ttft": [others, 99.0, others], "problem": [None] * 3},
     }
 
 
@@ -51,8 +53,32 @@ def test_what_the_others_feel_is_the_median_of_paired_ratios_without_the_hot_ada
         for hot, others in zip((1.0, 10.0), pair, strict=True)
     ]
     rows = felt_by_others(points, "hot")
-    assert rows == [{"fairness": "tokens", "p95_without": 1.0, "p95_with": 2.2, "ratio": 1.2, "repeats": 3}]
+    assert rows == [
+        {"fairness": "tokens", "valid": True, "p95_without": 1.0, "p95_with": 2.2, "ratio": 1.2, "repeats": 3}
+    ]
 
 
 def test_a_load_that_was_measured_without_its_pair_says_nothing() -> None:
     assert felt_by_others([point("none", 1.0, 0, 1.0)], "hot") == []
+
+
+def failed(fairness: str, hot: float, *problems: str | None) -> dict[str, Any]:
+    made = point(fairness, hot, 0, 1.0)
+    # A request that was refused at once would be the fastest of all.
+    made["requests"] |= {"ttft": [0.001 if one else 1.0 for one in problems], "problem": list(problems)}
+    return made | {"valid": False}
+
+
+def test_a_request_that_was_refused_has_no_latency_and_its_setting_is_no_result() -> None:
+    (row,) = felt_by_others([point("none", 1.0, 0, 1.0), failed("none", 10.0, "HTTP 429", None, None)], "hot")
+    assert (row["valid"], row["p95_with"]) == (False, 1.0)
+
+
+def test_a_setting_without_a_good_request_is_named_nevertheless() -> None:
+    (row,) = felt_by_others([point("none", 1.0, 0, 1.0), failed("none", 10.0, *["HTTP 429"] * 3)], "hot")
+    assert (row["fairness"], row["valid"], row["ratio"], row["repeats"]) == ("none", False, None, 0)
+
+
+def test_the_table_has_no_figures_of_a_setting_that_is_no_result() -> None:
+    rows = felt_by_others([point("none", 1.0, 0, 1.0), failed("none", 10.0, "HTTP 429", None, None)], "hot")
+    assert "no result" in list(table(rows, 10.0).columns[3].cells)
