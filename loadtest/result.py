@@ -100,7 +100,8 @@ def read_result(path: Path) -> dict[str, Any]:
 def compare(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Medians over the repeats of each varied value, in the order of the points, and their ratios to the first value's.
 
-    A value has a ratio only where both it and the first have a figure that is not 0.
+    A value has a ratio only where both it and the first have a figure that is not 0, and the first is valid: a server
+    that refuses is no yardstick.
     """
     groups: dict[str, list[Mapping[str, Any]]] = {}
     for point in points:
@@ -108,9 +109,11 @@ def compare(points: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     for group in groups.values():
         figures = {name: _median([point["summary"][name] for point in group]) for name in FIGURES}
-        first = rows[0]["medians"] if rows else figures
-        ratios = {name: _ratio(figure, first[name]) for name, figure in figures.items()}
         valid = all(point["valid"] for point in group)
+        first: Mapping[str, Any] = rows[0] if rows else {"valid": valid, "medians": figures}
+        ratios = {
+            name: _ratio(figure, first["medians"][name]) if first["valid"] else None for name, figure in figures.items()
+        }
         rows.append(
             {
                 "varied": dict(group[0]["varied"]),

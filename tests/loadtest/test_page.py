@@ -127,6 +127,13 @@ def test_ratios_are_of_medians_to_the_first() -> None:
     assert (first["ratios"]["tokens_per_second"], second["ratios"]["tokens_per_second"]) == (1, 2)
 
 
+def test_there_are_no_ratios_to_a_first_that_is_no_result() -> None:
+    bad = [outcome(0, error="HTTP 429: queue_full"), outcome(1)]
+    refusing, good = point({"clients": 1}, outcomes=bad).document(), point({"clients": 2}).document()
+    assert set(compare([refusing, good])[1]["ratios"].values()) == {None}
+    assert compare([good, refusing])[0]["ratios"]["tokens_per_second"] == 1
+
+
 def test_the_command_writes_the_page(tmp_path: Path) -> None:
     result, out = tmp_path / "result.json", tmp_path / "pages" / "page.html"
     write_result(result, result_document("run", SUBJECT, [point()]))
