@@ -1,6 +1,7 @@
 """The end of a measurement: the result is written and printed, and refused where an answer was not as asked."""
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import Any
@@ -38,7 +39,9 @@ def conclude(document: Mapping[str, Any], options: LoadOptions) -> None:
     else:
         stdout.print(_table(document))
     if not document["valid"]:
-        failures = {kind: count for point in document["points"] for kind, count in point["failures"].items()}
+        failures: Counter[str] = Counter()
+        for point in document["points"]:
+            failures.update(point["failures"])
         reasons = "; ".join(f"{count} x {kind}" for kind, count in failures.items())
         stderr.print(f"Some answers failed or came from another version: these figures are no result. {reasons}")
         raise typer.Exit(1)

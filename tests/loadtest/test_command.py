@@ -50,6 +50,14 @@ def test_one_bad_answer_is_no_result(serve: Serve, tmp_path: Path, fault: str, k
     assert kind in finished.stderr
 
 
+def test_failures_are_counted_over_all_loads(serve: Serve) -> None:
+    # 2 loads of 3 + 5 requests: one is refused of the first, two of the second.
+    url = serve(FakeServer(faults={7: "refused", 12: "refused", 13: "refused"}))
+    finished = CliRunner().invoke(app, ["sweep", "--url", url, *SMALL[:-1], "1,2"])
+    assert finished.exit_code == 1
+    assert "3 x HTTP 429: queue_full" in re.sub(r"\s+", " ", finished.stderr)
+
+
 def test_a_bad_warm_up_ends_the_test(serve: Serve) -> None:
     finished = CliRunner().invoke(app, ["run", "--url", serve(FakeServer(faults={0: "fallback"})), *SMALL])
     assert finished.exit_code == 1
