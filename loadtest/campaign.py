@@ -61,11 +61,11 @@ def measure_all(
     with _servers(options, flags, names, bars) as serving:
         points = []
         for repeat in range(repeats):
-            for load in loads:
+            for number, load in enumerate(loads):
                 with serving(load.flags) as target:
                     asked = _asked(options, load, target, names)
                     title = " ".join([*(f"{name}={value}" for name, value in load.varied.items()), ""])
-                    requests = plan(options, asked, clients=load.clients, rate=load.rate)
+                    requests = plan(options, asked, clients=load.clients, rate=load.rate, point=number, repeat=repeat)
                     points.append(
                         asyncio.run(
                             measure_point(

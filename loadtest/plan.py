@@ -15,18 +15,22 @@ from loadtest.workloads.lengths import parse_lengths
 from loadtest.workloads.popularity import Bursty, Diurnal, Drifting, Modulated, Popularity, Zipf
 from loadtest.workloads.traffic import Traffic
 
+SEEDS_APART = 1000
+"""From the seed of one repeat to that of the next."""
+
 
 @dataclass(frozen=True)
 class Load:
     """The requests of one load, the first `warm_up` of which are not measured.
 
-    With `clients` it is a closed loop, else an open one.
+    With `clients` it is a closed loop, else an open one. The texts of the prompts follow from `prompts`: loads of one
+    server need different ones, or its prefix cache answers for what an earlier load asked.
     """
 
     arrivals: tuple[Arrival, ...]
     warm_up: int
     clients: int | None
-    seed: int
+    prompts: tuple[int, ...]
 
     def __post_init__(self) -> None:
         if len(self.arrivals) <= self.warm_up:
@@ -37,7 +41,7 @@ class Load:
 
         `overhead` is the number of tokens that the server's chat template adds to a prompt.
         """
-        random = Random(f"prompts/{self.seed}")
+        random = Random(f"prompts/{'/'.join(map(str, self.prompts))}")
         start = self.arrivals[self.warm_up].at
         items = [
             WorkItem(
@@ -54,16 +58,29 @@ class Load:
         return tuple(items[: self.warm_up]), tuple(measured)
 
 
-def plan(options: LoadOptions, names: Sequence[str], *, clients: int | None, rate: float | None) -> Load:
+def plan(
+    options: LoadOptions,
+    names: Sequence[str],
+    *,
+    clients: int | None,
+    rate: float | None,
+    point: int = 0,
+    repeat: int = 0,
+) -> Load:
     """The load over these adapters. `clients` makes a closed loop; else an open one at `rate`, or at a trace's times.
+
+    The points of one repeat ask the same adapters at the same times, so that they can be compared; another repeat draws
+    anew. No two of all these loads share a prompt.
 
     Raises:
         ValueError: an option does not fit; the message names it.
         TraceError: the trace cannot be read.
     """
     wanted = options.warm_up + options.requests
+    prompts = (options.seed, point, repeat)
+    options = replace(options, seed=options.seed + SEEDS_APART * repeat)
     arrivals = _replayed(options, names) if options.trace else _generated(options, names, rate).arrivals()
-    return Load(tuple(islice(arrivals, wanted)), options.warm_up, clients, options.seed)
+    return Load(tuple(islice(arrivals, wanted)), options.warm_up, clients, prompts)
 
 
 def popularity_of(options: LoadOptions, adapters: int) -> Popularity:

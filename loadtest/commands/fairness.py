@@ -15,7 +15,7 @@ from loadtest.experiment import measure_point
 from loadtest.hot_adapter import HotAdapter, felt_by_others
 from loadtest.options import LoadOptions, with_load_options
 from loadtest.own_server import OwnServer
-from loadtest.plan import Load
+from loadtest.plan import SEEDS_APART, Load
 from loadtest.result import Point, result_document
 from loadtest.workloads.lengths import parse_lengths
 
@@ -73,13 +73,13 @@ def fairness(
 
 def _load(options: LoadOptions, names: tuple[str, ...], factor: float, seconds: float, repeat: int) -> Load:
     """Each adapter once to warm up, then the traffic of this repeat."""
-    seed = options.seed + 1000 * repeat
+    seed = options.seed + SEEDS_APART * repeat
     prompts, outputs = parse_lengths(options.prompt_tokens), parse_lengths(options.output_tokens)
     traffic = HotAdapter(names, float(options.rate or 1.0), factor, prompts, outputs, seed)
     arrivals = tuple(traffic.arrivals(seconds))
     first = {arrival.adapter: arrival for arrival in reversed(arrivals)}
     warm_up = tuple(first.values())
-    return Load((*warm_up, *arrivals), len(warm_up), None, seed)
+    return Load((*warm_up, *arrivals), len(warm_up), None, (seed,))
 
 
 def table(rows: list[dict[str, Any]], hot: float) -> Table:

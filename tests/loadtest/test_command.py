@@ -50,6 +50,17 @@ def test_one_bad_answer_is_no_result(serve: Serve, tmp_path: Path, fault: str, k
     assert kind in finished.stderr
 
 
+def test_a_running_server_is_asked_no_prompt_twice(serve: Serve) -> None:
+    fake = FakeServer()
+    arguments = ["sweep", "--url", serve(fake), *SMALL[:-1], "1,2", "--repeats", "2", "--json"]
+    finished = CliRunner().invoke(app, arguments)
+    assert finished.exit_code == 0, finished.output
+    prompts = [body["messages"][0]["content"] for body in fake.requests]
+    assert len(set(prompts)) == len(prompts) == 4 * (3 + 5)
+    asked = [body["model"] for body in fake.requests]
+    assert sorted(asked[:8]) == sorted(asked[8:16])
+
+
 def test_failures_are_counted_over_all_loads(serve: Serve) -> None:
     # 2 loads of 3 + 5 requests: one is refused of the first, two of the second.
     url = serve(FakeServer(faults={7: "refused", 12: "refused", 13: "refused"}))
