@@ -25,6 +25,8 @@ def _option(text: str, panel: str, **more: Any) -> Any:
     return typer.Option(help=text, rich_help_panel=panel, **more)
 
 
+_GENERATED_REQUESTS = 200
+_GENERATED_WARM_UP = 32
 _SERVER, _LOAD, _TRACE, _OUTPUT = "Server", "Load", "Trace", "Output"
 
 
@@ -45,8 +47,12 @@ class LoadOptions:
     adapters: Annotated[int | None, _option("How many adapters to ask; else all published.", _LOAD, min=1)] = None
     clients: Annotated[str | None, _option("Closed loop: clients at a time. The default is 16.", _LOAD)] = None
     rate: Annotated[str | None, _option("Open loop: requests a second, whatever the server does.", _LOAD)] = None
-    requests: Annotated[int, _option("Requests that are measured.", _LOAD, min=1)] = 200
-    warm_up: Annotated[int, _option("Requests before them that are not.", _LOAD, min=0)] = 32
+    requests: Annotated[
+        int | None, _option("Requests that are measured; else 200, or the whole of a trace.", _LOAD, min=1)
+    ] = None
+    warm_up: Annotated[
+        int | None, _option("Requests before them that are not; else 32, or none of a trace.", _LOAD, min=0)
+    ] = None
     popularity: Annotated[PopularityName, _option("Which adapters are asked how often.", _LOAD)] = PopularityName.ZIPF
     zipf: Annotated[float, _option("Exponent of the popularity.", _LOAD, min=0)] = 1.0
     period: Annotated[float, _option("Seconds of a drifting or diurnal popularity's round.", _LOAD, min=0)] = 600.0
@@ -59,7 +65,7 @@ class LoadOptions:
     seed: Annotated[int, _option("Seed of everything random.", _LOAD)] = 0
     trace: Annotated[
         Path | None,
-        _option("Replay a trace (JSONL, BurstGPT or Azure CSV); in an open loop, unless --clients.", _TRACE),
+        _option("Replay a trace (JSONL, BurstGPT or Azure CSV), all of it; open loop, unless --clients.", _TRACE),
     ] = None
     speed_up: Annotated[float, _option("Replay it so many times as fast.", _TRACE)] = 1.0
     adapter_column: Annotated[
@@ -69,6 +75,20 @@ class LoadOptions:
     longest_output: Annotated[int | None, _option("Cut its answers to so many tokens.", _TRACE, min=1)] = None
     out: Annotated[Path | None, _option("Write the result to this file, for `report`.", _OUTPUT)] = None
     as_json: Annotated[bool, typer.Option("--json", help="Print it as JSON.", rich_help_panel=_OUTPUT)] = False
+
+    @property
+    def measured_requests(self) -> int | None:
+        """How many requests are measured; None for all that a trace has."""
+        if self.requests is None and self.trace is None:
+            return _GENERATED_REQUESTS
+        return self.requests
+
+    @property
+    def warm_up_requests(self) -> int:
+        """How many requests come before them."""
+        if self.warm_up is None:
+            return _GENERATED_WARM_UP if self.trace is None else 0
+        return self.warm_up
 
 
 def with_load_options(command: Callable[..., None]) -> Callable[..., None]:

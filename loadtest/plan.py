@@ -76,11 +76,10 @@ def plan(
         ValueError: an option does not fit; the message names it.
         TraceError: the trace cannot be read.
     """
-    wanted = options.warm_up + options.requests
     prompts = (options.seed, point, repeat)
     options = replace(options, seed=options.seed + SEEDS_APART * repeat)
     arrivals = _replayed(options, names) if options.trace else _generated(options, names, rate).arrivals()
-    return Load(tuple(islice(arrivals, wanted)), options.warm_up, clients, prompts)
+    return Load(tuple(islice(arrivals, _wanted(options))), options.warm_up_requests, clients, prompts)
 
 
 def popularity_of(options: LoadOptions, adapters: int) -> Popularity:
@@ -103,8 +102,14 @@ def trace_names(options: LoadOptions) -> tuple[str, ...] | None:
     """The adapters that a recorded trace asks within the measured part, or None where it does not say."""
     if options.trace is None or is_public_trace(options.trace):
         return None
-    asked = (arrival.adapter for arrival in islice(read_trace(options.trace), options.warm_up + options.requests))
+    asked = (arrival.adapter for arrival in islice(read_trace(options.trace), _wanted(options)))
     return tuple(name for name in dict.fromkeys(asked) if name != "base")
+
+
+def _wanted(options: LoadOptions) -> int | None:
+    """How many requests are sent in all; None for all of a trace."""
+    measured = options.measured_requests
+    return None if measured is None else options.warm_up_requests + measured
 
 
 def _generated(options: LoadOptions, names: Sequence[str], rate: float | None) -> Traffic:

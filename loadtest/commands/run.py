@@ -24,7 +24,7 @@ def run(context: typer.Context, options: LoadOptions) -> None:
 
     python -m loadtest run --url http://127.0.0.1:8000 --adapters 4 --clients 8
 
-    python -m loadtest run --trace BurstGPT_1.csv --speed-up 10 --longest-prompt 512 --longest-output 128
+    python -m loadtest run --trace BurstGPT_1.csv --requests 2000 --longest-prompt 512 --longest-output 128
     """
     try:
         loads = variations(options)

@@ -20,6 +20,7 @@ _SECRET = {"api_key", "out", "as_json"}
 def subject_of(options: LoadOptions, flags: Sequence[str]) -> dict[str, Any]:
     """What was measured, on what. The API key is left out."""
     asked = {field.name: getattr(options, field.name) for field in fields(options) if field.name not in _SECRET}
+    asked |= {"requests": options.measured_requests, "warm_up": options.warm_up_requests}
     plain = (int, float, str, type(None))
     shown = {name: value if isinstance(value, plain) else str(value) for name, value in asked.items()}
     return {"options": shown, "server_flags": list(flags), "machine": machine()}
