@@ -50,7 +50,7 @@ async def measure_point(
         await asyncio.sleep(_SETTLE_SECONDS)
         after = await scrape_of(client)
     server = rise(before, after) if before is not None and after is not None else None
-    return Point(run, digests, tuple(sampler.samples), server, varied, repeat)
+    return Point(run, digests, tuple(sampler.samples), server, varied, repeat, target.ranks, warmed)
 
 
 async def _loop(

@@ -2,7 +2,7 @@
 
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,11 +21,15 @@ _REPORTED_SECONDS = 10.0
 
 @dataclass(frozen=True)
 class Target:
-    """A server that is loaded. `digests` are its adapters; `process_id` is None where it is not ours."""
+    """A server that is loaded. `digests` are its adapters, `ranks` those of them that are known.
+
+    `process_id` is None where it is not ours.
+    """
 
     url: str
     digests: dict[str, str]
     process_id: int | None = None
+    ranks: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass
@@ -41,6 +45,7 @@ class OwnServer:
     flags: Sequence[str]
     cache: int | None = None
     digests: dict[str, str] = field(default_factory=dict)
+    ranks: dict[str, int] = field(default_factory=dict)
     budget_flags: tuple[str, ...] = ()
 
     def prepare(
@@ -54,6 +59,7 @@ class OwnServer:
         """
         with self._serving(()) as process:
             self.digests = published_adapters(self.store, adapters, keep=keep, on_published=on_published)
+            self.ranks = {adapter.name: adapter.rank for adapter in adapters}
             if self.cache is not None:
                 largest = max(adapters, key=lambda adapter: adapter.rank)
                 each = _bytes_on_device(process.url, largest.name)
@@ -63,7 +69,7 @@ class OwnServer:
     def serving(self, flags: Sequence[str] = ()) -> Iterator[Target]:
         """The server with the adapters, with more flags."""
         with self._serving((*self.budget_flags, *flags)) as process:
-            yield Target(process.url, self.digests, process.process_id)
+            yield Target(process.url, self.digests, process.process_id, self.ranks)
 
     @contextmanager
     def _serving(self, flags: Sequence[str]) -> Iterator[ServerProcess]:

@@ -3,7 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -25,7 +25,8 @@ class Point:
     """One measured load. `varied` says what distinguishes it from the others of its sweep.
 
     `digests` are the versions that had to answer, by name. `server` is the rise of the server's counters during the
-    load, None where it shows none.
+    load, None where it shows none. `ranks` are those of adapters, as far as they are known, asked or not. `warmed` is
+    the loop right before, which is not measured.
     """
 
     run: Run
@@ -34,6 +35,8 @@ class Point:
     server: Mapping[str, float] | None = None
     varied: Mapping[str, object] | None = None
     repeat: int = 0
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    warmed: Run | None = None
 
     @property
     def failures(self) -> dict[str, int]:
@@ -55,6 +58,9 @@ class Point:
             "summary": _summary(self.run, self.digests, self.server),
             "server": None if self.server is None else dict(self.server),
             "adapters": names,
+            "ranks": [self.ranks.get(name) for name in names],
+            "largest_rank": max(self.ranks.values(), default=None),
+            "warm_up": None if self.warmed is None else _warm_up(self.warmed, self.ranks),
             "requests": _columns(self.run.outcomes, self.digests, index),
             "samples": _samples(self.samples, index),
         }
@@ -205,6 +211,18 @@ def _columns(
         "residency": [outcome.residency for outcome in outcomes],
         "digest": [outcome.digest for outcome in outcomes],
         "problem": [problem(outcome, digests) for outcome in outcomes],
+    }
+
+
+def _warm_up(warmed: Run, ranks: Mapping[str, int]) -> dict[str, Any]:
+    """What warmed the server up, by names, and when: in seconds to the start of the measured loop, so below 0."""
+    outcomes = warmed.outcomes
+    return {
+        "adapter": [outcome.item.model for outcome in outcomes],
+        "rank": [ranks.get(outcome.item.model) for outcome in outcomes],
+        "sent": [round(outcome.sent - warmed.wall_seconds, 4) for outcome in outcomes],
+        "prompt_tokens": [outcome.prompt_tokens for outcome in outcomes],
+        "tokens": [outcome.completion_tokens for outcome in outcomes],
     }
 
 

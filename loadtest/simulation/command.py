@@ -17,7 +17,7 @@ from adapters_store.atomic_file import replace_file
 from loadtest.options import LoadOptions, PopularityName
 from loadtest.plan import popularity_of
 from loadtest.simulation.budget import parse_budget
-from loadtest.simulation.comparison import real_run
+from loadtest.simulation.comparison import RealRun, real_run
 from loadtest.simulation.contender import NAMES, ContenderName, Trial
 from loadtest.simulation.demand import demand_of
 from loadtest.simulation.document import Trialled, comparison_table, document, outcomes_table
@@ -50,7 +50,9 @@ def simulate(
     prompt_tokens: Annotated[str, typer.Option(help="Generated: lengths of prompts.")] = "64",
     output_tokens: Annotated[str, typer.Option(help="Generated: lengths of answers.")] = "48",
     seed: Annotated[int, typer.Option(help="Generated: the seed of everything.")] = 0,
-    ranks: Annotated[str, typer.Option(help="The adapters' ranks, in turn by name.")] = "4,8",
+    ranks: Annotated[
+        str | None, typer.Option(help="The adapters' ranks, in turn by name; else 4,8, or those of --compare.")
+    ] = None,
     bytes_per_rank: Annotated[int, typer.Option(min=1, help="An adapter's bytes.")] = SMOLLM2_BYTES_PER_RANK,
     sizes: Annotated[Path | None, typer.Option(help="JSON of bytes by adapter name, in the place of ranks.")] = None,
     budget: Annotated[str, typer.Option(help="Device budgets: 16x the largest adapter, 512MiB or bytes.")] = "16x",
@@ -69,6 +71,8 @@ def simulate(
     stdout, stderr = Console(width=None if sys.stdout.isatty() else 150), Console(stderr=True)
     try:
         names = _contenders(policies)
+        if compare and warm_up:
+            raise ValueError("--warm-up: a result has its own warm-up, and the server's counters begin after it")
         real = real_run(compare, point) if compare else None
         if real is not None:
             arrivals, source = iter(real.arrivals), {"source": str(compare), "point": point}
@@ -89,21 +93,25 @@ def simulate(
             source |= {"seed": seed}
         demand = demand_of(arrivals)
         asked = sorted(set(demand.keys()))
-        by_name = _read_sizes(sizes) if sizes else _sizes_by_rank(asked, ranks, bytes_per_rank)
+        by_name = _read_sizes(sizes) if sizes else _sizes_by_rank(asked, ranks, bytes_per_rank, real)
         if missing := [name for name in asked if name not in by_name]:
             raise ValueError(f"{sizes}: lacks the bytes of {missing[0]!r} (and {len(missing) - 1} more)")
         largest = max(by_name.values(), default=1)
+        if real is not None and real.largest_rank is not None and not sizes:
+            largest = max(largest, real.largest_rank * bytes_per_rank)
         base = _server(server, host_bytes=parse_budget(host, largest))
         servers = [
             msgspec.structs.replace(base, device_bytes=parse_budget(text, largest)) for text in budget.split(",")
         ]
-        trial = Trial(demand, by_name, started_at, measured_from=demand.seconds * warm_up)
+        measured_from = demand.seconds * warm_up if real is None else real.measured_from
+        trial = Trial(demand, by_name, started_at, measured_from)
         trialled = _simulate(trial, servers, names, stderr)
     except (ValueError, OSError) as error:
         stderr.print(f"error: {error}", style="red", markup=False, highlight=False)
         raise typer.Exit(1) from error
     figures = real.compared(trialled[0].outcome) if real else ()
     source |= {"requests": len(demand), "asked": len(asked), "seconds": demand.seconds, "warm_up": warm_up}
+    source |= {"measured_from": measured_from}
     found = document(source, servers[0], largest, trialled, figures)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -156,14 +164,30 @@ def _contenders(text: str) -> tuple[ContenderName, ...]:
     return cast(tuple[ContenderName, ...], names)
 
 
-def _sizes_by_rank(names: Sequence[str], ranks: str, bytes_per_rank: int) -> dict[str, int]:
+def _sizes_by_rank(
+    names: Sequence[str], ranks: str | None, bytes_per_rank: int, real: RealRun | None
+) -> dict[str, int]:
+    in_turn = _parse_ranks(ranks or "4,8")
+    if real is None:
+        return {name: in_turn[index % len(in_turn)] * bytes_per_rank for index, name in enumerate(names)}
+    unknown = [name for name in names if name not in real.ranks]
+    if unknown and (ranks is None or len(in_turn) > 1):
+        raise ValueError(
+            f"--compare: the result does not say the rank of {unknown[0]!r}: give --sizes, or the one of all as --ranks"
+        )
+    if ranks is not None and not unknown:
+        raise ValueError("--ranks: the result says which adapter has which: leave it out, or give --sizes")
+    return {name: real.ranks.get(name, in_turn[0]) * bytes_per_rank for name in names}
+
+
+def _parse_ranks(text: str) -> list[int]:
     try:
-        in_turn = [int(rank) for rank in ranks.split(",")]
+        ranks = [int(rank) for rank in text.split(",")]
     except ValueError:
-        raise ValueError(f"--ranks: {ranks!r} is not a list of ranks such as 4,8") from None
-    if min(in_turn) < 1:
+        raise ValueError(f"--ranks: {text!r} is not a list of ranks such as 4,8") from None
+    if min(ranks) < 1:
         raise ValueError("--ranks: every rank must be positive")
-    return {name: in_turn[index % len(in_turn)] * bytes_per_rank for index, name in enumerate(names)}
+    return ranks
 
 
 def _read_sizes(path: Path) -> dict[str, int]:

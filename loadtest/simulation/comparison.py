@@ -1,8 +1,8 @@
 """A simulation held against what a real server did: the same requests, at the times at which they were sent."""
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,20 @@ class Figure:
 
 @dataclass(frozen=True)
 class RealRun:
-    """One load of a real server: its requests, and the rise of the server's counters."""
+    """One load of a real server: its requests, and the rise of the server's counters.
+
+    Args:
+        arrivals: the warm-up, where the result has it, and the measured requests.
+        measured_from: seconds from the first of all to the first that is measured; the counters rise from there.
+        ranks: of the adapters whose rank the result knows.
+        largest_rank: of all that were published, asked or not.
+    """
 
     arrivals: tuple[Arrival, ...]
     counters: Mapping[str, float]
+    measured_from: float = 0.0
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    largest_rank: int | None = None
 
     def compared(self, outcome: Outcome) -> tuple[Figure, ...]:
         """Hit rates, and how often the server loaded and evicted; counts that the server does not have are left out."""
@@ -64,19 +74,46 @@ def real_run(path: Path, point: int = 0) -> RealRun:
         points = json.loads(path.read_text())["points"]
         chosen: Mapping[str, Any] = points[point]
         counters = chosen["server"]
-        arrivals = tuple(_arrivals(chosen))
+        warm_up, measured = list(_warm_up(chosen)), list(_measured(chosen))
+        ranks, largest_rank = dict(_ranks(chosen)), chosen.get("largest_rank")
+        began = min(measured)[0] if measured else 0.0
+        arrivals = tuple(_from_zero([*sorted(warm_up), *sorted(measured)]))
     except (ValueError, LookupError, TypeError) as error:
         raise ComparisonError(f"{path}: point {point} is no measured load of `loadtest run`: {error!r}") from error
     if not chosen.get("valid"):
         raise ComparisonError(f"{path}: point {point} has failures, so it is no result")
     if not counters:
         raise ComparisonError(f"{path}: point {point} has no counters of the server: could its /metrics be read?")
-    return RealRun(arrivals, counters)
+    first = min((sent for sent, *_ in warm_up), default=began)
+    return RealRun(arrivals, counters, began - first, ranks, largest_rank)
 
 
-def _arrivals(point: Mapping[str, Any]) -> Iterator[Arrival]:
+_Sent = tuple[float, str, int, int]
+"""When, the adapter, and the tokens of prompt and answer."""
+
+
+def _measured(point: Mapping[str, Any]) -> Iterator[_Sent]:
     columns, names = point["requests"], point["adapters"]
     rows = zip(columns["sent"], columns["adapter"], columns["prompt_tokens"], columns["tokens"], strict=True)
-    first = min(columns["sent"], default=0.0)
-    for sent, adapter, prompt_tokens, tokens in sorted(rows):
-        yield Arrival(sent - first, names[adapter], prompt_tokens, tokens)
+    return ((sent, names[adapter], prompt_tokens, tokens) for sent, adapter, prompt_tokens, tokens in rows)
+
+
+def _warm_up(point: Mapping[str, Any]) -> Iterator[_Sent]:
+    columns = point.get("warm_up")
+    if columns is None:
+        return iter(())
+    return zip(*(columns[name] for name in ("sent", "adapter", "prompt_tokens", "tokens")), strict=True)
+
+
+def _ranks(point: Mapping[str, Any]) -> Iterator[tuple[str, int]]:
+    warm_up = point.get("warm_up") or {"adapter": (), "rank": ()}
+    named = zip(point["adapters"], point.get("ranks") or [None] * len(point["adapters"]), strict=True)
+    for name, rank in (*named, *zip(warm_up["adapter"], warm_up["rank"], strict=True)):
+        if rank is not None:
+            yield name, rank
+
+
+def _from_zero(sent: Sequence[_Sent]) -> Iterator[Arrival]:
+    first = sent[0][0] if sent else 0.0
+    for at, adapter, prompt_tokens, tokens in sent:
+        yield Arrival(at - first, adapter, prompt_tokens, tokens)

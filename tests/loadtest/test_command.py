@@ -27,6 +27,9 @@ def test_good_answers_are_a_result(serve: Serve, tmp_path: Path) -> None:
     (point,) = printed["points"]
     assert point["summary"]["good"] == 5
     assert point["summary"]["tokens"] == 15
+    assert len(point["warm_up"]["adapter"]) == 3
+    assert max(point["warm_up"]["sent"]) < 0
+    assert set(point["ranks"]) == {None}
     assert point["server"]["device_hits"] + point["server"]["device_misses"] == 5
     assert set(point["requests"]["residency"]) <= {"device", "store"}
     assert printed["subject"]["options"]["zipf"] == 1.0

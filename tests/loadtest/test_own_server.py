@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import pytest
 
+from loadtest.adapters import random_adapters
 from loadtest.own_server import OwnServer
 
 
@@ -57,6 +58,17 @@ def test_every_start_has_a_traffic_history_of_its_own(tmp_path: Path, commands: 
             assert list(Path(history).parent.iterdir()) == []
     assert len(set(seen)) == 2
     assert not any(Path(history).parent.exists() for history in seen)
+
+
+def test_the_ranks_of_what_was_published_are_known(
+    tmp_path: Path, commands: list[list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loadtest.own_server.published_adapters", lambda *_, **__: {"load-000": "x", "load-001": "y"})
+    own = server(tmp_path)
+    own.prepare(random_adapters(2, ranks=(4, 8)), keep=False)
+    with own.serving() as target:
+        assert target.ranks == {"load-000": 4, "load-001": 8}
+    assert len(commands) == 2
 
 
 @pytest.mark.parametrize("given", [("--traffic-history", "kept"), ("--traffic-history=kept",)])

@@ -1,6 +1,7 @@
 """The page of a result has every part that the result has data for, and says loudly where it is none."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,19 @@ def test_ratios_are_of_medians_to_the_first() -> None:
     first, second = compare(documents)
     assert (first["medians"]["tokens_per_second"], second["medians"]["tokens_per_second"]) == (20, 40)
     assert (first["ratios"]["tokens_per_second"], second["ratios"]["tokens_per_second"]) == (1, 2)
+
+
+def test_a_result_has_the_ranks_that_are_known_and_what_warmed_the_server_up() -> None:
+    warmed = Run(tuple(outcome(index) for index in range(2)), 1.25)
+    document = replace(point(), ranks={"a": 4, "c": 8, "not asked": 32}, warmed=warmed).document()
+    assert (document["adapters"], document["ranks"], document["largest_rank"]) == (list(NAMES), [4, None, 8], 32)
+    assert document["warm_up"] == {
+        "adapter": ["a", "b<i>"],
+        "rank": [4, None],
+        "sent": [-1.25, -0.75],
+        "prompt_tokens": [9, 9],
+        "tokens": [3, 3],
+    }
 
 
 def test_there_are_no_ratios_to_a_first_that_is_no_result() -> None:

@@ -75,7 +75,8 @@ def test_what_cannot_be_simulated_is_refused_with_the_reason(tmp_path: Path) -> 
 def result(**point: object) -> dict[str, object]:
     requests = {"adapter": [0, 1, 0], "sent": [0.5, 1.5, 2.5], "prompt_tokens": [9, 9, 9], "tokens": [4, 4, 4]}
     server = {"device_hits": 1, "device_misses": 2, "host_hits": 0, "host_misses": 2, "loads": 2, "evictions": 0}
-    return {"points": [{"valid": True, "adapters": ["a", "b"], "requests": requests, "server": server} | point]}
+    ranks = {"adapters": ["a", "b"], "ranks": [4, 8], "largest_rank": 8}
+    return {"points": [{"valid": True, **ranks, "requests": requests, "server": server} | point]}
 
 
 def test_a_real_run_is_simulated_at_its_own_times_and_the_errors_are_stated(tmp_path: Path) -> None:
@@ -86,6 +87,46 @@ def test_a_real_run_is_simulated_at_its_own_times_and_the_errors_are_stated(tmp_
     assert errors == {"device hit rate": 0, "host hit rate": 0, "loads": 0, "evictions": 0}
     ran = CliRunner().invoke(app, ["simulate", "--compare", str(path), "--policies", "lru", "--budget", "1x"])
     assert "Against the real server" in ran.output
+
+
+def compared(tmp_path: Path, *arguments: str, **point: object) -> dict[str, Any]:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(result(**point)))
+    return simulated("--compare", str(path), "--policies", "lru", "--bytes-per-rank", "10", *arguments)
+
+
+def test_the_sizes_follow_from_the_ranks_of_what_was_published(tmp_path: Path) -> None:
+    # The load asked for the smaller ones alone; the cache was made for the largest.
+    found = compared(tmp_path, "--budget", "1x", ranks=[4, 4], largest_rank=32)
+    assert found["largest_adapter_bytes"] == 320
+    (outcome,) = found["outcomes"]
+    assert (outcome["evictions"], outcome["peak_device_bytes"]) == (0, 80)
+
+
+def test_ranks_that_the_result_does_not_say_must_be_given(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(result(ranks=[4, None], largest_rank=None)))
+    assert "rank of 'b'" in refused("--compare", str(path))
+    assert "rank of 'b'" in refused("--compare", str(path), "--ranks", "4,8")
+    found = compared(tmp_path, "--ranks", "16", ranks=[4, None], largest_rank=None)
+    assert found["outcomes"][0]["peak_device_bytes"] == 40 + 160
+
+
+def test_ranks_and_warm_up_of_a_result_are_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "run.json"
+    path.write_text(json.dumps(result()))
+    assert "--ranks" in refused("--compare", str(path), "--ranks", "8")
+    assert "--warm-up" in refused("--compare", str(path), "--warm-up", "0.5")
+
+
+def test_the_servers_warm_up_is_simulated_first_and_does_not_count(tmp_path: Path) -> None:
+    warm_up = {"adapter": ["b", "c"], "rank": [8, 8], "sent": [-3.0, -2.0], "prompt_tokens": [9, 9], "tokens": [4, 4]}
+    found = compared(tmp_path, "--budget", "3x", warm_up=warm_up)
+    (outcome,) = found["outcomes"]
+    # b is on the device when the measured part asks for it; c is known only from the warm-up.
+    assert (outcome["lookups"], outcome["device_hits"], outcome["loads_from_store"]) == (3, 2, 1)
+    assert outcome["peak_device_bytes"] == 200
+    assert found["trace"]["measured_from"] == 3.5
 
 
 @pytest.mark.parametrize(("point", "reason"), [({"valid": False}, "failures"), ({"server": None}, "counters")])
