@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from statistics import median
@@ -85,8 +85,8 @@ def write_result(path: Path, document: Mapping[str, Any]) -> None:
     replace_file(path, json.dumps(document, separators=(",", ":")).encode() + b"\n")
 
 
-def read_result(path: Path) -> dict[str, Any]:
-    """Read what `write_result` wrote.
+def read_result(path: Path, schemas: Collection[str] = (SCHEMA,)) -> dict[str, Any]:
+    """Read what `write_result` wrote, or another document of one of `schemas`.
 
     Raises:
         ResultError: the file is something else.
@@ -97,8 +97,10 @@ def read_result(path: Path) -> dict[str, Any]:
     except ValueError as error:
         raise ResultError(f"{path}: no JSON: {error}") from error
     schema = document.get("schema") if isinstance(document, dict) else None
-    if schema != SCHEMA:
-        raise ResultError(f"{path}: schema: {schema!r}, not {SCHEMA!r}: give what `run` or `sweep` wrote")
+    if schema not in schemas:
+        raise ResultError(
+            f"{path}: schema: {schema!r}, not {' or '.join(map(repr, schemas))}: another command wrote it"
+        )
     assert isinstance(document, dict)
     return document
 

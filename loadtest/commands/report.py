@@ -7,11 +7,12 @@ import typer
 
 from adapters_store.atomic_file import replace_file
 from loadtest.commands.terminal import FAILURES, failure, stderr
-from loadtest.result import read_result
+from loadtest.result import SCHEMA, read_result
+from loadtest.simulation.document import SCHEMA as SIMULATION
 
 
 def report(
-    results: Annotated[list[Path], typer.Argument(help="What `run` or `sweep` wrote with --out.")],
+    results: Annotated[list[Path], typer.Argument(help="What run, sweep, fairness or simulate wrote with --out.")],
     out: Annotated[Path, typer.Option(help="The page.")] = Path("loadtest.html"),
     title: Annotated[str, typer.Option(help="Its title.")] = "Load test",
     slo_ttft: Annotated[float, typer.Option(help="Seconds that a first token may take, for the goodput.")] = 1.0,
@@ -23,6 +24,8 @@ def report(
 
     python -m loadtest report result.json
 
+    python -m loadtest report simulated.json --out sizes.html
+
     python -m loadtest report lru.json predicted.json --title "LRU and predicted" --slo-ttft 0.5 --out compared.html
     """
     try:
@@ -31,7 +34,10 @@ def report(
     except ImportError as error:
         raise failure(ValueError("plots need plotly: pip install 'switchyard[loadtest]'")) from error
     try:
-        page = render([(path.stem, read_result(path)) for path in results], Slo(slo_ttft, slo_itl), title)
+        found = [(path.stem, read_result(path, (SCHEMA, SIMULATION))) for path in results]
+        measured = [one for one in found if one[1]["schema"] == SCHEMA]
+        simulations = [one for one in found if one[1]["schema"] == SIMULATION]
+        page = render(measured, Slo(slo_ttft, slo_itl), title, simulations=simulations)
         out.parent.mkdir(parents=True, exist_ok=True)
         replace_file(out, page.encode())
     except FAILURES as error:

@@ -124,6 +124,15 @@ def over_values(labels: Sequence[str], lines: Sequence[tuple[str, Sequence[float
     return figure
 
 
+def bars_side_by_side(labels: Sequence[str], bars: Sequence[tuple[str, Sequence[float | None]]], y: str) -> go.Figure:
+    """For each label one bar of each kind."""
+    figure = _figure("", y)
+    for (name, heights), colour in zip(bars, (BLUE, ORANGE, GREEN, VIOLET), strict=False):
+        figure.add_bar(x=list(labels), y=list(heights), name=name, marker={"color": colour})
+    figure.update_xaxes(type="category")
+    return figure
+
+
 def stacked_shares(shares: Sequence[tuple[str, tuple[float, float, float]]]) -> go.Figure:
     """For each load, the shares of requests whose adapter was on the device, in host memory, and in the store."""
     figure = _figure("", "share of requests, %")

@@ -10,28 +10,41 @@ import plotly
 from markupsafe import Markup
 
 from loadtest.page import sections
+from loadtest.page.felt import felt
 from loadtest.page.point import PointView, quantiles
 from loadtest.page.sections import Plot, Section, Slo
+from loadtest.page.simulated import simulated
 
 _DETAILED = 12
 _TEMPLATES = Path(__file__).parent
 
 
-def render(results: Sequence[tuple[str, Mapping[str, Any]]], slo: Slo, title: str = "Load test") -> str:
-    """The page of results, each with its file's name."""
+Named = Sequence[tuple[str, Mapping[str, Any]]]
+"""Documents, each with its file's name."""
+
+
+def render(results: Named, slo: Slo, title: str = "Load test", *, simulations: Named = ()) -> str:
+    """The page of results, and of what `simulate` wrote.
+
+    Raises:
+        ResultError: one of the simulations is none.
+    """
     points = [PointView(source, document) for source, result in results for document in result["points"]]
-    parts = [section for section in _sections(points, slo) if section is not None]
+    parts = [felt(source, result) for source, result in results if "felt_by_others" in result]
+    parts += [section for section in _sections(points, slo) if section is not None]
+    parts += [simulated(source, document) for source, document in simulations]
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     plots = _Plots()
     return environment.get_template("page.html.j2").render(
         title=title,
-        subtitle=_subtitle(results, points),
+        subtitle=_subtitle(results, points, simulations),
+        measured=bool(points),
         plotly=Markup(plotly.offline.get_plotlyjs()),  # noqa: S704 -- the library's own script
         failures=_failures(points),
         requests=sum(point.document["summary"]["requests"] for point in points),
-        cards=_cards(points, slo),
+        cards=_cards(points, slo) if points else (),
         facts=_facts(results),
         sections=parts,
         slo=slo,
@@ -71,10 +84,15 @@ def _failures(points: Sequence[PointView]) -> list[str]:
     return [f"{title}: {count} x {kind}" for (title, kind), count in found.items()]
 
 
-def _subtitle(results: Sequence[tuple[str, Mapping[str, Any]]], points: Sequence[PointView]) -> str:
-    measured = results[0][1]["subject"]["machine"].get("measured", "")
-    many = len(points)
-    return f"{many} load{'s' if many > 1 else ''} of {', '.join(source for source, _ in results)}, measured {measured}"
+def _subtitle(results: Named, points: Sequence[PointView], simulations: Named) -> str:
+    said = []
+    if results:
+        measured = results[0][1]["subject"]["machine"].get("measured", "")
+        loads = f"{len(points)} load{'s' if len(points) > 1 else ''}"
+        said.append(f"{loads} of {', '.join(source for source, _ in results)}, measured {measured}")
+    if simulations:
+        said.append(f"simulated: {', '.join(source for source, _ in simulations)}")
+    return "; ".join(said)
 
 
 def _cards(points: Sequence[PointView], slo: Slo) -> list[tuple[str, str]]:
@@ -100,7 +118,7 @@ def _range(values: Sequence[float], form: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
-def _facts(results: Sequence[tuple[str, Mapping[str, Any]]]) -> list[tuple[str, str]]:
+def _facts(results: Named) -> list[tuple[str, str]]:
     facts = []
     for source, result in results:
         subject = result["subject"]

@@ -2,12 +2,14 @@
 
 from collections.abc import Sequence
 
+import plotly.graph_objects as go
+
 from loadtest.page.figures import over_values
 from loadtest.simulation.outcome import Outcome
 
 
-def curve_page(outcomes: Sequence[Outcome], largest_bytes: int) -> str:
-    """A page of HTML that needs nothing else: device hit rate and cold starts over the budget, smallest first."""
+def curves(outcomes: Sequence[Outcome], largest_bytes: int) -> tuple[tuple[str, go.Figure], ...]:
+    """Device hit rate and cold starts over the budget, smallest first, each with its title."""
     budgets = sorted({outcome.device_budget_bytes for outcome in outcomes})
     labels = [f"{budget / largest_bytes:g}x" for budget in budgets]
     by_place = {(outcome.policy, outcome.device_budget_bytes): outcome for outcome in outcomes}
@@ -21,8 +23,16 @@ def curve_page(outcomes: Sequence[Outcome], largest_bytes: int) -> str:
 
     hits = over_values(labels, lines("device_hit_rate"), "share of requests that hit the device")
     cold = over_values(labels, lines("cold_starts"), "requests that waited for a load")
-    for figure, title in ((hits, "Hit rate by cache size"), (cold, "Cold starts by cache size")):
-        figure.update_layout(title=title, xaxis_title="device cache, in multiples of the largest adapter")
+    for figure in (hits, cold):
+        figure.update_layout(xaxis_title="device cache, in multiples of the largest adapter")
+    return ("Hit rate by cache size", hits), ("Cold starts by cache size", cold)
+
+
+def curve_page(outcomes: Sequence[Outcome], largest_bytes: int) -> str:
+    """The curves as a page of HTML that needs nothing else."""
+    (_, hits), (_, cold) = drawn = curves(outcomes, largest_bytes)
+    for title, figure in drawn:
+        figure.update_layout(title=title)
     parts = (
         hits.to_html(full_html=False, include_plotlyjs=True, div_id="hits"),
         cold.to_html(full_html=False, include_plotlyjs=False, div_id="cold"),

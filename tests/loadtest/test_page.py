@@ -1,5 +1,6 @@
 """The page of a result has every part that the result has data for, and says loudly where it is none."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -154,6 +155,55 @@ def test_the_command_writes_the_page(tmp_path: Path) -> None:
     finished = CliRunner().invoke(app, ["report", str(result), "--out", str(out), "--slo-ttft", "0.5"])
     assert finished.exit_code == 0, finished.output
     assert "TTFT at most 500.0 ms" in out.read_text()
+
+
+def test_a_fairness_result_shows_what_the_others_feel() -> None:
+    points = [point({"fairness": setting, "hot": hot}) for setting in ("tokens", "none") for hot in (1.0, 10.0)]
+    document = result_document("fairness", SUBJECT, points)
+    document["felt_by_others"] = [
+        {"fairness": "tokens", "valid": True, "p95_without": 0.5, "p95_with": 0.6, "ratio": 1.2, "repeats": 3},
+        {"fairness": "none", "valid": False, "p95_without": None, "p95_with": None, "ratio": None, "repeats": 0},
+    ]
+    html = render([("fair", document)], SLO)
+    assert "What the others feel of a hot adapter: fair" in html
+    assert "<td>600 ms</td>" in html
+    assert "<td>no result</td>" in html
+
+
+def reported(tmp_path: Path, *documents: Mapping[str, Any]) -> str:
+    paths = [tmp_path / f"file-{number}.json" for number in range(len(documents))]
+    for path, document in zip(paths, documents, strict=True):
+        path.write_text(json.dumps(document))
+    out = tmp_path / "page.html"
+    finished = CliRunner().invoke(app, ["report", *map(str, paths), "--out", str(out)])
+    return out.read_text() if finished.exit_code == 0 else " ".join(finished.output.split())
+
+
+SIMULATE = ["simulate", "--adapters", "20", "--requests", "200", "--budget", "2x,4x", "--policies", "lru,belady"]
+
+
+@pytest.fixture(scope="module")
+def simulation() -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(CliRunner().invoke(app, [*SIMULATE, "--json"]).stdout)
+    return document
+
+
+def test_a_simulation_is_drawn_and_is_called_no_measurement(tmp_path: Path, simulation: dict[str, Any]) -> None:
+    html = reported(tmp_path, simulation)
+    for part in ("Simulated: file-0", "Hit rate by cache size", "Cold starts by cache size", "belady", "<td>4x</td>"):
+        assert part in html, part
+    for part in ("Valid: all", "NOT A RESULT", "What was measured"):
+        assert part not in html, part
+
+
+def test_a_simulation_lies_beside_a_measured_load(tmp_path: Path, simulation: dict[str, Any]) -> None:
+    html = reported(tmp_path, simulation, result_document("run", SUBJECT, [point()]))
+    assert "Simulated: file-0" in html
+    assert "Valid: all 12 requests" in html
+
+
+def test_a_simulation_without_outcomes_is_refused(tmp_path: Path, simulation: dict[str, Any]) -> None:
+    assert "no outcomes of" in reported(tmp_path, {**simulation, "outcomes": [{"policy": "lru"}]})
 
 
 @pytest.mark.parametrize("text", ["{", "[]", '{"schema":"switchyard.loadtest/0"}', '"text"'])
