@@ -130,6 +130,23 @@ def test_compose_drops_privileges() -> None:
     assert compose()["services"]["server"]["read_only"] is True
 
 
+def test_no_service_with_a_secret_is_read_only() -> None:
+    """Compose copies a secret of the environment into the container, and a read-only one refuses it."""
+    services = compose()["services"]
+    with_secrets = {name for name, service in services.items() if "secrets" in service}
+    assert with_secrets == {"prometheus", "grafana"}
+    assert not any(services[name].get("read_only") for name in with_secrets)
+
+
+def test_the_readme_names_all_that_compose_needs() -> None:
+    steps = (ROOT / "README.md").read_text().partition("## In a container")[2].partition("\n## ")[0]
+    for secret in compose()["secrets"].values():
+        assert f"export {secret['environment']}=" in steps
+    for service in compose()["services"].values():
+        for port in service["ports"]:
+            assert f"127.0.0.1:{port.rpartition(':')[2]}" in steps
+
+
 def test_images_of_others_are_pinned_to_a_version() -> None:
     for service in compose()["services"].values():
         if "build" not in service:
@@ -146,9 +163,8 @@ def test_prometheus_scrapes_the_server_with_its_key_from_a_file() -> None:
     assert compose()["secrets"][secret] == {"environment": "SWITCHYARD_API_KEY"}
 
 
-def test_grafana_has_no_password_of_its_own_and_writes_to_its_volume_only() -> None:
+def test_grafana_has_no_password_of_its_own_and_keeps_its_data_in_a_volume() -> None:
     service = compose()["services"]["grafana"]
-    assert service["read_only"] is True
     (secret,) = service["secrets"]
     assert service["environment"]["GF_SECURITY_ADMIN_PASSWORD__FILE"] == f"/run/secrets/{secret}"
     assert compose()["secrets"][secret] == {"environment": "GRAFANA_ADMIN_PASSWORD"}
