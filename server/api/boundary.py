@@ -65,6 +65,8 @@ class Boundary:
             await internal_error_response()(scope, receive, send_identified)
         finally:
             request_id.reset(token)
+            if status == 500:
+                self._metrics.internal_errors.inc()
             self._metrics.http_responses.labels(
                 scope["method"] if scope["method"] in _METHODS else "other", _route(scope), status or _CLIENT_CLOSED
             ).inc()

@@ -1,7 +1,7 @@
 """The rows of the dashboard about adapters: cache, loads, fallbacks, and each by itself."""
 
 from tests.deployment.grafana import Panel, Query, Row
-from tests.deployment.promql import percentiles, rate
+from tests.deployment.promql import grown, percentiles, rate
 
 
 def adapter_cache() -> Row:
@@ -177,12 +177,10 @@ def by_adapter() -> Row:
                 "Adapters in the last ten minutes",
                 "Those with most tokens. `other` are all beyond metrics_adapter_labels. Failures above 0 want a look.",
                 (
-                    Query(
-                        "topk(50, sum by (adapter) (increase(switchyard_generation_tokens_total{@}[10m])))",
-                    ),
-                    Query("sum by (adapter) (increase(switchyard_requests_total{@}[10m]))"),
-                    Query('sum by (adapter) (increase(switchyard_requests_total{@,outcome="failed"}[10m]))'),
-                    Query("sum by (adapter) (increase(switchyard_prompt_tokens_total{@}[10m]))"),
+                    Query(f"topk(50, {grown('switchyard_generation_tokens_total', 'adapter', '10m')})"),
+                    Query(grown("switchyard_requests_total", "adapter", "10m")),
+                    Query(grown("switchyard_requests_total", "adapter", "10m", labels=',outcome="failed"')),
+                    Query(grown("switchyard_prompt_tokens_total", "adapter", "10m")),
                 ),
                 kind="table",
                 unit="none",

@@ -13,6 +13,16 @@ def rate(metric: str, by: str = "", labels: str = "") -> str:
     return f"sum{grouping} (rate({metric}{{@{labels}}}{_RATE}))"
 
 
+def grown(metric: str, by: str, window: str, labels: str = "") -> str:
+    """What a counter came to in a window, summed `by` a label.
+
+    A series begins with its first count, which `increase` does not see: one that was not there before the window has
+    grown by all that it has.
+    """
+    series = f"{metric}{{@{labels}}}"
+    return f"sum by ({by}) (({series} unless {series} offset {window}) or increase({series}[{window}]))"
+
+
 def mean(histogram: str) -> str:
     return f"{rate(f'{histogram}_sum')} / {rate(f'{histogram}_count')}"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml  # type: ignore[import-untyped]
 
+from tests.deployment.promql import grown
 from tests.deployment.queries import RULES, alerts
 from tests.import_graph import ROOT
 
@@ -65,3 +66,34 @@ def test_a_section_tells_the_meaning_the_check_and_the_cure(name: str) -> None:
     section = sections()[name]
     for heading in ("**Means:**", "**Confirm:**", "**Do:**"):
         assert heading in section
+
+
+def test_what_a_counter_has_grown_by_includes_its_first_count(tmp_path: Path) -> None:
+    query = grown("tokens_total", "adapter", "10m").replace("@", "")
+    document = {
+        "evaluation_interval": "15s",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [
+                    {"series": 'tokens_total{adapter="new"}', "values": "_x25 24x10"},
+                    {"series": 'tokens_total{adapter="old"}', "values": "100x19 100+2x20"},
+                    {"series": 'tokens_total{adapter="silent"}', "values": "70x40"},
+                ],
+                "promql_expr_test": [
+                    {
+                        "expr": query,
+                        "eval_time": "30m",
+                        "exp_samples": [
+                            {"labels": '{adapter="new"}', "value": 24},
+                            {"labels": '{adapter="old"}', "value": 20},
+                            {"labels": '{adapter="silent"}', "value": 0},
+                        ],
+                    }
+                ],
+            }
+        ],
+    }
+    path = tmp_path / "grown.yml"
+    path.write_text(yaml.safe_dump(document))
+    promtool("test", "rules", path)

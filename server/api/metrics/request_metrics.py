@@ -31,6 +31,11 @@ class RequestMetrics:
             ["method", "route", "status"],
             registry=registry,
         )
+        self.internal_errors = Counter(
+            "switchyard_internal_errors",
+            "HTTP answers with status 500; 0 from the start, so that the first one is an increase.",
+            registry=registry,
+        )
         self.requests = Counter(
             "switchyard_requests",
             "Choices of requests that ended, by outcome (stop, length, failed, disconnected) and adapter asked for.",

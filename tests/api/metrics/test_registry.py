@@ -6,6 +6,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from adapters_store import AdapterStore
 from server.engine.messages import (
     DevicePages,
     EngineState,
@@ -103,6 +104,18 @@ async def test_refusals_by_code_and_answers_by_route(bench: Bench) -> None:
     assert read(responses, method="POST", route="/v1/completions", status="400") == 1
     assert read(responses, method="GET", route="/v1/models/{name:path}", status="404") == 1
     assert read(responses, method="GET", route="none", status="404") == 1
+
+
+async def test_answers_with_500_are_counted_from_zero_on(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: AdapterStore, *_of_a_page: object) -> None:
+        raise RuntimeError("broken")
+
+    async with serving(bench, bench.engine(saying([]))) as client:
+        await client.get("/v1/models/nobody")
+        assert (await scrape(client))("switchyard_internal_errors_total") == 0
+        monkeypatch.setattr(AdapterStore, "page", broken)
+        assert (await client.get("/v1/adapters")).status_code == 500
+        assert (await scrape(client))("switchyard_internal_errors_total") == 1
 
 
 async def test_fallbacks_by_reason(bench: Bench) -> None:
