@@ -245,8 +245,8 @@ def steps() -> Row:
             ),
             Panel(
                 "Share of time in steps",
-                "Near 1 the engine is busy all the time: this is saturation.",
-                (Query(rate("switchyard_step_seconds_sum"), "busy"),),
+                "Of each server. Near 1 the engine is busy all the time: this is saturation.",
+                (Query(rate("switchyard_step_seconds_sum", "instance"), "{{instance}}"),),
                 unit="percentunit",
             ),
             Panel(
