@@ -44,8 +44,15 @@ def children(process_id: int) -> list[int]:
     return found
 
 
-def growth(samples: Sequence[Holding]) -> tuple[float, float]:
-    """The median resident bytes of the first and of the last third of samples."""
+def growth(samples: Sequence[Holding]) -> tuple[Holding, Holding]:
+    """The medians of the first and of the last third of samples."""
     third = len(samples) // 3
-    sizes = [sample.resident for sample in samples]
-    return statistics.median(sizes[:third]), statistics.median(sizes[-third:])
+    return _median(samples[:third]), _median(samples[-third:])
+
+
+def _median(samples: Sequence[Holding]) -> Holding:
+    return Holding(
+        resident=statistics.median_low([sample.resident for sample in samples]),
+        descriptors=statistics.median_low([sample.descriptors for sample in samples]),
+        threads=statistics.median_low([sample.threads for sample in samples]),
+    )

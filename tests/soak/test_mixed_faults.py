@@ -9,13 +9,15 @@ from pathlib import Path
 
 import httpx
 import pytest
-from prometheus_client.parser import text_string_to_metric_families
 
-from adapters_store import AdapterStore
+from adapters_store import AdapterStore, CorruptVersion, parse_adapter_name
+from adapters_store.names import AdapterRef
 from adapters_store.verification import verify
-from tests.http.client import body
+from loadtest.adapters import RandomAdapter, published_adapters
+from tests.http.client import body, complete
 from tests.http.real_server import RealServer, serving
-from tests.soak.disturbances import READY_SECONDS, Disturbances
+from tests.soak.account import Account, Reading
+from tests.soak.disturbances import RANKS, READY_SECONDS, Disturbances
 from tests.soak.ledger import MOST_WRONG, Ledger
 from tests.soak.process_watch import Holding, MiB, children, growth, holding
 from tests.soak.traffic import REQUEST_SECONDS, Traffic
@@ -37,7 +39,12 @@ ENGINE_DOWN = "503 engine_unavailable"
 RETRY_SECONDS = 0.5
 """How long a client waits that was told that the engine is not there."""
 
+LEAST_SAMPLES = 30
+LONG_MINUTES = 5.0
+"""A soak of so many minutes must have taken so many samples of each process; a shorter one is no test of memory."""
+
 DESCRIPTOR_SLACK = 8
+THREAD_SLACK = 4
 MOST_THREADS = 64
 """The API process's pools (40 threads for blocking calls, 6 of the event loop's own) and what it has beside them."""
 
@@ -61,8 +68,12 @@ SETTINGS: dict[str, object] = {
 
 @dataclass
 class Watch:
-    """What was seen of the server's processes; `engine` only of the second half, in which no engine is killed."""
+    """What was seen of the server's processes; `engine` only of the second half, in which no engine is killed.
 
+    `gauges`: how often an engine told its own.
+    """
+
+    gauges: int = 0
     api: list[Holding] = field(default_factory=list)
     engine: list[Holding] = field(default_factory=list)
 
@@ -72,39 +83,83 @@ def say(text: str) -> None:
     sys.stdout.flush()
 
 
-def read_metrics(server: RealServer) -> dict[str, float]:
-    """The sums of all metrics at one moment; an engine that is not ready has no gauges."""
-    values: dict[str, float] = {}
-    for family in text_string_to_metric_families(httpx.get(f"{server.url}/metrics", timeout=60).text):
-        for sample in family.samples:
-            status = sample.labels.get("status", "")
-            values[sample.name + status] = values.get(sample.name + status, 0) + sample.value
-    return values
+def read_metrics(server: RealServer) -> Reading:
+    return Reading.of(httpx.get(f"{server.url}/metrics", timeout=60).text)
 
 
-def judge_gauges(server: RealServer, ledger: Ledger) -> dict[str, float]:
-    """Hold what the server says of itself against the bounds of every moment, and return it."""
+def open_account(server: RealServer) -> Account:
+    """What the empty server has, and what an adapter of each rank takes of it, one after the other."""
+    deadline = time.monotonic() + 60
+
+    def after(rank: int | None) -> Reading:
+        while not (now := read_metrics(server)).has_engine or (rank is not None and not now.resident.get(rank)):
+            assert time.monotonic() < deadline, f"no gauges, or none of a version of rank {rank}"
+            time.sleep(0.1)
+        return now
+
+    empty = after(None)
+    held, sizes = 0.0, {}
+    for rank in RANKS:
+        published_adapters(server.store, [RandomAdapter(f"sized-{rank}", rank, seed=rank)])
+        assert complete(server, f"sized-{rank}").status_code == 200
+        now = after(rank).sums["switchyard_adapter_bytes"]
+        sizes[rank], held = int(now - held), now
+    return Account.opened(empty, SETTINGS, sizes)
+
+
+def judge_gauges(server: RealServer, ledger: Ledger, account: Account) -> bool:
+    """Hold what the server says of itself against the bounds of every moment; returns whether an engine was there."""
     now = read_metrics(server)
-    for held, bound in (
-        ("switchyard_adapter_bytes", "switchyard_adapter_budget_bytes"),
-        ("switchyard_adapter_host_bytes", "switchyard_adapter_host_budget_bytes"),
-        ("switchyard_kv_blocks_used", "switchyard_kv_blocks"),
-    ):
-        if held in now:
-            ledger.must(now[held] <= now[bound], f"{held} is {now[held]:g}, beyond {bound}, {now[bound]:g}")
-    ledger.must(now.get("switchyard_requests_running", 0) <= MAX_ROWS, "more rows than max_rows")
-    ledger.must(now.get("switchyard_requests_waiting", 0) <= MAX_QUEUE + MAX_ROWS, "more waiting than max_queue")
-    failed = now.get("switchyard_http_responses_total500", 0)
+    if now.has_engine:
+        ledger.wrong.extend(account.faults(now))
+        ledger.must(now.sums["switchyard_requests_running"] <= MAX_ROWS, "more rows than max_rows")
+        ledger.must(now.sums["switchyard_requests_waiting"] <= MAX_QUEUE + MAX_ROWS, "more waiting than max_queue")
+    failed = now.sums["switchyard_internal_errors_total"]
     ledger.must(failed == 0, f"{failed:g} answers were 500")
-    return now
+    return now.has_engine
 
 
-async def watch(server: RealServer, ledger: Ledger, seen: Watch, calm_at: float, end: float) -> None:
+def judge_idle(server: RealServer, ledger: Ledger, account: Account) -> None:
+    """What is held belongs to somebody, as soon as the last preload is through."""
+    deadline = time.monotonic() + 60
+    while True:
+        now = read_metrics(server)
+        faults = [*account.faults_when_idle(now)] if now.has_engine else ["no engine is ready"]
+        if not faults or time.monotonic() > deadline:
+            ledger.wrong.extend(faults)
+            return
+        time.sleep(0.5)
+
+
+def judge_availability(server: RealServer, ledger: Ledger) -> None:
+    """Every name whose version is whole is answered by just that version."""
+    store = AdapterStore(server.store)
+    whole = 0
+    for name in sorted(ledger.published):
+        if not name.startswith("steady"):
+            continue
+        try:
+            digest = store.resolve(AdapterRef(parse_adapter_name(name))).digest
+        except CorruptVersion as error:
+            ledger.must(bool(ledger.damaged & ledger.published[name]), f"{name} is whole: {error}")
+            continue
+        if digest in ledger.damaged:
+            continue
+        whole += 1
+        answer = complete(server, name, max_tokens=2)
+        told = answer.json().get("switchyard", {}).get("digest")
+        right = answer.status_code == 200 and told == digest
+        ledger.must(right, f"{name} is {digest}: {answer.status_code} {answer.text[:400]}")
+    say(f"{whole} whole names were asked for at the end")
+    ledger.must(whole > 0, "no name is whole at the end")
+
+
+async def watch(server: RealServer, ledger: Ledger, account: Account, seen: Watch, calm_at: float, end: float) -> None:
     said = begun = time.monotonic()
     told = 0
     while time.monotonic() < end and len(ledger.wrong) < MOST_WRONG:
         await asyncio.sleep(1.0)
-        await asyncio.to_thread(judge_gauges, server, ledger)
+        seen.gauges += await asyncio.to_thread(judge_gauges, server, ledger, account)
         for wrong in ledger.wrong[told:]:
             say(f"wrong: {wrong}")
         told = len(ledger.wrong)
@@ -126,7 +181,7 @@ def _engine(server: RealServer) -> Holding | None:
         return None
 
 
-async def soak(server: RealServer, ledger: Ledger, seen: Watch) -> None:
+async def soak(server: RealServer, ledger: Ledger, account: Account, seen: Watch) -> None:
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=CLIENTS)
     async with httpx.AsyncClient(base_url=server.url, timeout=REQUEST_SECONDS, limits=limits) as client:
         names = [f"steady-{number:03}" for number in range(NAMES)]
@@ -152,7 +207,7 @@ async def soak(server: RealServer, ledger: Ledger, seen: Watch) -> None:
                 await asyncio.sleep(RETRY_SECONDS if ledger.outcomes[ENGINE_DOWN] > down else 0)
 
         await asyncio.gather(
-            watch(server, ledger, seen, calm_at + 15, end),
+            watch(server, ledger, account, seen, calm_at + 15, end),
             *(client_of_its_own() for _ in range(CLIENTS)),
             disturb.every(1.0, disturb.publish_to_the_store, over),
             disturb.every(2.0, disturb.upload, over),
@@ -190,11 +245,18 @@ def judge_store(server: RealServer, ledger: Ledger) -> None:
 def judge_processes(server: RealServer, ledger: Ledger, before: Holding, seen: Watch) -> None:
     """Memory is flat, and no descriptor, thread or child is left of what was done."""
     for which, samples in (("API", seen.api), ("engine", seen.engine)):
-        if len(samples) >= 30:
-            first, last = growth(samples)
-            say(f"{which}: {first / MiB:.0f} MiB in the first third of the samples, {last / MiB:.0f} in the last")
-            flat = last <= RESIDENT_GROWTH * first + RESIDENT_SLACK
-            ledger.must(flat, f"the memory of the {which} grew from {first / MiB:.0f} to {last / MiB:.0f} MiB")
+        if len(samples) < LEAST_SAMPLES:
+            say(f"{which}: {len(samples)} samples are too few to judge")
+            ledger.must(SOAK_MINUTES < LONG_MINUTES, f"only {len(samples)} samples of the {which}")
+            continue
+        first, last = growth(samples)
+        say(f"{which}: in the first third of the samples {first}; in the last {last}")
+        flat = last.resident <= RESIDENT_GROWTH * first.resident + RESIDENT_SLACK
+        ledger.must(flat, f"the memory of the {which} grew: {first}, then {last}")
+        few = last.descriptors <= first.descriptors + DESCRIPTOR_SLACK and last.threads <= first.threads + THREAD_SLACK
+        if which == "engine":  # that of the API is judged below, when it is idle
+            ledger.must(few, f"the engine keeps descriptors or threads: {first}, then {last}")
+    ledger.must(seen.gauges >= LEAST_SAMPLES or SOAK_MINUTES < LONG_MINUTES, f"gauges were read {seen.gauges} times")
     time.sleep(6)  # connections that clients closed are closed here, too
     now = holding(server.process.process_id)
     assert now is not None
@@ -213,13 +275,13 @@ def test_a_server_that_is_hurt_in_many_ways_ends_every_request_and_leaks_nothing
         usual = healthy_seconds(server)
         before = holding(server.process.process_id)
         assert before is not None
-        asyncio.run(soak(server, ledger, seen))
+        account = open_account(server)
+        asyncio.run(soak(server, ledger, account, seen))
         say(ledger.summary())
         server.process.wait_until_ready(READY_SECONDS)
         server.wait_idle(120)
-        held = judge_gauges(server, ledger)
-        for name in ("adapters_pinned", "requests_running", "requests_waiting", "kv_blocks_used"):
-            ledger.must(held[f"switchyard_{name}"] == 0, f"{name} is {held[f'switchyard_{name}']:g} on an idle server")
+        judge_idle(server, ledger, account)
+        judge_availability(server, ledger)
         ledger.judge_answers()
         judge_store(server, ledger)
         again = healthy_seconds(server)
