@@ -5,6 +5,7 @@ damaged one is set aside, with a warning, and the model begins anew: no history 
 """
 
 import logging
+import math
 import zlib
 from contextlib import suppress
 from pathlib import Path
@@ -34,11 +35,14 @@ class TrafficHistory:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def load(self, model: TrafficModel) -> tuple[str, ...]:
-        """Let `model` know what it knew when the file was written; returns the pins. Never raises."""
+    def load(self, model: TrafficModel, now: float = math.inf) -> tuple[str, ...]:
+        """Let `model` know what it knew when the file was written; returns the pins. Never raises.
+
+        Times after `now`, in Unix seconds, are those of a clock that was ahead: they count as `now`.
+        """
         try:
             record = _decoded(read_limited(self.path, _LARGEST))
-            model.restore(record.traffic)
+            model.restore(record.traffic, now)
         except FileNotFoundError:
             return ()
         except OSError as error:

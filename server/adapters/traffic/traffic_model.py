@@ -29,6 +29,7 @@ HORIZON = 120.0
 
 _WEEK = 7 * 86_400.0
 _FADING = 2 ** -(1 / 4)  # of profiles and what was watched, every week: they halve in four
+_JITTER = 3600.0  # seconds that a clock may go back and is waited for; further back, it was wrong before
 _YOUNGEST = 300.0  # a rate needs some time to be over
 _PRIOR = 12.0  # requests' worth of the overall profile in every key's own
 _KEPT = 0.9  # of the keys when there are too many
@@ -93,7 +94,11 @@ class TrafficModel:
         return key in self._rows
 
     def observe(self, key: str, now: float) -> None:
-        """One request for `key`. A time before the last one counts as the last one."""
+        """One request for `key`. A time up to an hour before the last one counts as the last one.
+
+        One further back means that the clock was ahead: what was seen later than that counts as seen now, so that it
+        decays again, and does not stand until the clock is there once more.
+        """
         now = self._at(now)
         row = self._rows.get(key)
         if row is None:
@@ -150,8 +155,8 @@ class TrafficModel:
             profiles=self._profiles.tobytes(),
         )
 
-    def restore(self, state: TrafficState) -> None:
-        """Know what another model knew, in the place of what this one knows.
+    def restore(self, state: TrafficState, now: float = math.inf) -> None:
+        """Know what another model knew, in the place of what this one knows; times after `now` count as `now`.
 
         Raises:
             ValueError: the state does not fit together; nothing was changed.
@@ -174,6 +179,7 @@ class TrafficModel:
         self._rows = {key: row for row, key in enumerate(self._keys)}
         self._started = state.started if size else None
         self._latest, self._watched, self._faded = state.latest, state.watched, state.faded
+        self._clamp(now)
         self._exposure = Exposure(self._zone, exposure)
         self._overall = array("d", self._profile_columns().sum(axis=0, dtype=np.float64).tobytes())
         self._moment = Moment(0, 0, 0.0, 0.0)
@@ -182,6 +188,8 @@ class TrafficModel:
         """Let time pass until `now`."""
         if self._started is None:
             self._started = self._latest = self._watched = self._faded = now
+        if now < self._latest - _JITTER:
+            self._clamp(now)
         self._latest = now = max(now, self._latest)
         if not self._moment.holds(now):
             self._exposure.watched(self._watched, now)
@@ -191,6 +199,12 @@ class TrafficModel:
                 self._fade((now - self._faded) / _WEEK)
                 self._faded = now
         return now
+
+    def _clamp(self, now: float) -> None:
+        """Let no time be after `now`."""
+        self._started = None if self._started is None else min(self._started, now)
+        self._latest, self._watched, self._faded = (min(at, now) for at in (self._latest, self._watched, self._faded))
+        self._last = array("d", np.minimum(self._column(self._last), now).tobytes())
 
     def _new_row(self, key: str, now: float) -> int:
         if len(self._keys) >= self._capacity:

@@ -111,7 +111,7 @@ class Preloader:
 
     def restore(self) -> None:
         """Know what was known when the server ended; blocks."""
-        self.wishes.restore(self._history.load(self.model))
+        self.wishes.restore(self._history.load(self.model, self._clock()))
 
     async def run(self) -> None:
         """Foretell and save until cancelled."""

@@ -128,6 +128,28 @@ def test_a_clock_that_goes_back_stands_still() -> None:
     assert next(traffic.usage(MONDAY + 100)).requests == 2
 
 
+def test_what_a_clock_that_was_ahead_has_seen_decays_as_soon_as_it_is_right() -> None:
+    traffic = model()
+    steady(traffic, {"ahead": 0.1}, MONDAY + 365 * DAY, MONDAY + 366 * DAY)
+    traffic.observe("a", MONDAY + DAY)
+    assert all(one.last_asked <= MONDAY + DAY for one in traffic.usage(MONDAY + DAY))
+    assert traffic.started == MONDAY + DAY
+    before, after = (traffic.rate("ahead", MONDAY + DAY + later) for later in (0, 2 * HOUR))
+    assert after < before / 20
+    steady(traffic, {"now": 0.05}, MONDAY + DAY, MONDAY + DAY + HOUR)
+    assert traffic.hottest(1, MONDAY + DAY + 2 * HOUR)[0][0] == "now"
+
+
+def test_times_after_a_restart_are_none_of_the_future() -> None:
+    traffic, restored = model(), model()
+    steady(traffic, {"ahead": 0.1}, MONDAY + 365 * DAY, MONDAY + 366 * DAY)
+    restored.restore(traffic.state(), MONDAY)
+    state = restored.state()
+    assert max(state.started, state.latest, state.watched, state.faded) == MONDAY
+    assert next(restored.usage(MONDAY)).last_asked == MONDAY
+    assert restored.rate("ahead", MONDAY + 2 * HOUR) < restored.rate("ahead", MONDAY) / 20
+
+
 def test_memory_is_bounded_and_the_rarest_are_forgotten() -> None:
     traffic = model(capacity=100)
     for at in range(50):
