@@ -20,6 +20,7 @@ __all__ = [
     "ForbiddenOrigin",
     "InvalidRequest",
     "NotFound",
+    "PinNotKept",
     "QueueFull",
     "RequestTimeout",
     "SwitchyardError",
@@ -143,6 +144,13 @@ class AdapterUnavailable(SwitchyardError):
 
     status = 503
     code = "adapter_unavailable"
+
+
+class PinNotKept(SwitchyardError):
+    """A pin that cannot be written to the disk, so that it would not outlast the server; no pin was changed."""
+
+    status = 507
+    code = "pin_not_kept"
 
 
 class DeadlineExceeded(SwitchyardError):

@@ -1,7 +1,11 @@
 """`/v1/adapter_usage`, and pins at run time."""
 
+import shutil
+from pathlib import Path
+
 import pytest
 
+from server.api.preloading.pin_file import PinFile
 from server.engine.messages import LoadReport, LookupReport
 from tests.api.harness import Bench, serving, until
 from tests.api.metrics.test_registry import state
@@ -55,6 +59,32 @@ async def test_a_pin_is_foretold_at_once_and_outlasts_the_server(bench: Bench) -
         await until(lambda: engine.forecasts and engine.forecasts[-1].versions)
         assert (await client.post("/v1/adapters/a/unpin", json={"alias": "prod"})).json()["pins"] == []
         await until(lambda: not engine.forecasts[-1].versions)
+
+
+async def test_a_pin_that_cannot_be_kept_is_an_error_and_no_pin(bench: Bench, tmp_path: Path) -> None:
+    bench.publish("a", seed=1)
+    history = tmp_path / "folder" / "history"
+    async with serving(bench, bench.engine(saying([])), traffic_history=history) as client:
+        assert (await client.post("/v1/adapters/a/pin", json={})).status_code == 200
+        shutil.rmtree(history.parent)
+        history.parent.write_text("in the way")
+        refused = await client.post("/v1/adapters/a/unpin", json={})
+        assert refused.status_code == 507
+        assert refused.json()["error"]["code"] == "pin_not_kept"
+        assert "history.pins cannot be written" in refused.json()["error"]["message"]
+        assert (await client.get("/v1/adapter_usage")).json()["pins"] == ["a"]
+        await client.delete("/v1/adapters/a")
+        assert (await client.get("/v1/adapter_usage")).json()["pins"] == []
+
+
+async def test_a_pin_is_on_the_disk_when_it_is_confirmed(bench: Bench, tmp_path: Path) -> None:
+    bench.publish("a", seed=1)
+    history = tmp_path / "history"
+    async with serving(bench, bench.engine(saying([])), traffic_history=history) as client:
+        await client.post("/v1/adapters/a/pin", json={})
+        assert PinFile(tmp_path / "history.pins").load() == ("a",)
+        await client.post("/v1/adapters/a/unpin", json={})
+        assert PinFile(tmp_path / "history.pins").load() == ()
 
 
 async def test_a_digest_can_be_pinned_and_a_deleted_adapter_keeps_no_pin(bench: Bench) -> None:

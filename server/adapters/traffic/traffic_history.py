@@ -23,10 +23,9 @@ _DAMAGED = ".damaged"
 
 
 class TrafficRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """What the file holds: the model's state, and what operators pinned at run time."""
+    """What the file holds: the model's state."""
 
     traffic: TrafficState
-    pins: tuple[str, ...] = ()
 
 
 class TrafficHistory:
@@ -35,8 +34,8 @@ class TrafficHistory:
     def __init__(self, path: Path) -> None:
         self.path = path
 
-    def load(self, model: TrafficModel, now: float = math.inf) -> tuple[str, ...]:
-        """Let `model` know what it knew when the file was written; returns the pins. Never raises.
+    def load(self, model: TrafficModel, now: float = math.inf) -> None:
+        """Let `model` know what it knew when the file was written. Never raises.
 
         Times after `now`, in Unix seconds, are those of a clock that was ahead: they count as `now`.
         """
@@ -44,17 +43,14 @@ class TrafficHistory:
             record = _decoded(read_limited(self.path, _LARGEST))
             model.restore(record.traffic, now)
         except FileNotFoundError:
-            return ()
+            return
         except OSError as error:
             logger.warning("the traffic history %s cannot be read: %s", self.path, error.strerror or error)
-            return ()
         except (ValueError, zlib.error, msgspec.MsgspecError) as error:
             aside = self.path.with_name(self.path.name + _DAMAGED)
             logger.warning("the traffic history %s is damaged (%s): set aside as %s", self.path, error, aside.name)
             with suppress(OSError):
                 self.path.rename(aside)
-            return ()
-        return record.pins
 
     def save(self, record: TrafficRecord) -> None:
         """Write the file anew.

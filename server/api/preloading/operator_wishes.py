@@ -1,7 +1,6 @@
 """What operators want resident: the plan's pins and schedules, and what was pinned at run time."""
 
 import logging
-from collections.abc import Iterable
 from pathlib import Path
 
 from adapters_store.names import LATEST, AdapterRef
@@ -17,7 +16,9 @@ def traffic_key(ref: AdapterRef) -> str:
 
 
 class OperatorWishes:
-    """`wanted` may block and is called in a thread; pins change on the event loop.
+    """`pins` is what was pinned at run time, in order of time; it changes on the event loop.
+
+    `wanted` may block and is called in a thread.
 
     Raises:
         ConfigurationError: the plan's file is no plan. Later, a file that has become invalid is told in the log, and
@@ -28,32 +29,15 @@ class OperatorWishes:
         self._path = plan
         self._plan = PreloadPlan()
         self._seen: tuple[int, int, int] | None = None
-        self._pins: tuple[str, ...] = ()
+        self.pins: tuple[str, ...] = ()
         if plan is not None:
             self._seen = _fingerprint(plan)
             self._plan = PreloadPlan.read(plan)
 
-    @property
-    def pins(self) -> tuple[str, ...]:
-        """What was pinned at run time, in order of time."""
-        return self._pins
-
-    def pin(self, key: str) -> None:
-        """Want an adapter resident from now on. Twice is once."""
-        self._pins = tuple(dict.fromkeys((*self._pins, key)))
-
-    def unpin(self, key: str) -> None:
-        """Take a pin of the run time back; one that is not there is none."""
-        self._pins = tuple(other for other in self._pins if other != key)
-
-    def restore(self, pins: Iterable[str]) -> None:
-        """Have the pins of the server's last life."""
-        self._pins = tuple(dict.fromkeys((*pins, *self._pins)))
-
     def wanted(self, at: float) -> list[str]:
         """Names that are wanted at a Unix time, each once."""
         self._reread()
-        return list(dict.fromkeys((*self._pins, *self._plan.wanted(at))))
+        return list(dict.fromkeys((*self.pins, *self._plan.wanted(at))))
 
     def _reread(self) -> None:
         if self._path is None:

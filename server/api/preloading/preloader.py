@@ -7,15 +7,17 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from adapters_store import StoreError, Version, parse_adapter_ref
+from adapters_store import StoreError, UnknownAdapter, Version, parse_adapter_ref
 from adapters_store.names import AdapterName, AdapterRef
 from server.adapters.traffic.traffic_history import TrafficHistory, TrafficRecord
 from server.adapters.traffic.traffic_model import TrafficModel
 from server.api.preloading.operator_wishes import OperatorWishes, traffic_key
+from server.api.preloading.pin_file import PinFile
 from server.api.routing.model_names import Target
 from server.config import Settings
 from server.engine.interface import Engine
 from server.engine.messages import AdapterVersion, Forecast, ForetoldVersion
+from server.errors import PinNotKept
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,7 @@ class Preloader:
         engine: Engine,
         resolve: Callable[[AdapterRef], Version],
         history: TrafficHistory,
+        pin_file: PinFile,
         wishes: OperatorWishes,
         *,
         predicts: bool,
@@ -59,12 +62,14 @@ class Preloader:
         self._engine = engine
         self._resolve = resolve
         self._history = history
+        self._pin_file = pin_file
         self._top = top if predicts else 0
         self._interval = interval
         self._clock = clock
         self._changed = asyncio.Event()
         self._is_unsaved = False
         self._saves = asyncio.Lock()
+        self._pinning = asyncio.Lock()
         self._told: set[str] = set()
 
     @classmethod
@@ -76,10 +81,12 @@ class Preloader:
         Raises:
             ConfigurationError: the plan's file is no plan.
         """
+        history = history_path(settings, store)
         return cls(
             engine,
             resolve,
-            TrafficHistory(history_path(settings, store)),
+            TrafficHistory(history),
+            PinFile(history.with_name(history.name + ".pins")),
             OperatorWishes(settings.preload_plan),
             predicts=settings.preload,
             interval=settings.preload_interval,
@@ -97,21 +104,44 @@ class Preloader:
             self._is_unsaved = True
 
     async def pin(self, ref: AdapterRef, *, pinned: bool) -> None:
-        """Want an adapter resident, or no longer; kept across restarts, and foretold at once."""
-        (self.wishes.pin if pinned else self.wishes.unpin)(traffic_key(ref))
-        self._is_unsaved = True
-        self._changed.set()
-        await self.save()
+        """Want an adapter resident, or no longer; kept across restarts, and foretold at once.
+
+        Raises:
+            PinNotKept: it cannot be written; nothing was changed.
+        """
+        key = traffic_key(ref)
+        async with self._pinning:
+            others = tuple(pin for pin in self.wishes.pins if pin != key)
+            if pinned and key not in self.wishes.pins:
+                await self._have_pins((*others, key))
+            elif not pinned and others != self.wishes.pins:
+                await self._have_pins(others)
 
     async def forget_pins(self, name: AdapterName) -> None:
         """Take back what was pinned of an adapter that is gone: a later one of its name is another."""
-        for key in self.wishes.pins:
-            if (ref := parse_adapter_ref(key)).name == name:
-                await self.pin(ref, pinned=False)
+        async with self._pinning:
+            await self._forget([pin for pin in self.wishes.pins if parse_adapter_ref(pin).name == name])
+
+    async def _have_pins(self, pins: tuple[str, ...]) -> None:
+        await asyncio.to_thread(self._pin_file.save, pins)
+        self.wishes.pins = pins
+        self._changed.set()
+
+    async def _forget(self, pins: Sequence[str]) -> None:
+        """Take pins back that mean nothing any more. The caller holds the lock of pins."""
+        if not pins:
+            return
+        left = tuple(pin for pin in self.wishes.pins if pin not in pins)
+        try:
+            await self._have_pins(left)
+        except PinNotKept as error:
+            logger.error("%s; %s is pinned again at the next start, should it be there then", error.message, pins)
+            self.wishes.pins = left
 
     def restore(self) -> None:
         """Know what was known when the server ended; blocks."""
-        self.wishes.restore(self._history.load(self.model, self._clock()))
+        self._history.load(self.model, self._clock())
+        self.wishes.pins = self._pin_file.load()
 
     async def run(self) -> None:
         """Foretell and save until cancelled."""
@@ -138,6 +168,9 @@ class Preloader:
         versions = await asyncio.to_thread(self._foretold, rates, hottest)
         if self._engine.status == "ready":
             self._engine.foretell(Forecast(versions=versions))
+        if not self._told.isdisjoint(self.wishes.pins):
+            async with self._pinning:
+                await self._forget(await asyncio.to_thread(self._deleted, self.wishes.pins))
 
     async def save(self) -> None:
         """Write the history, if there is anything new to write."""
@@ -145,7 +178,7 @@ class Preloader:
             if not self._is_unsaved:
                 return
             self._is_unsaved = False
-            record = TrafficRecord(traffic=self.model.state(), pins=self.wishes.pins)
+            record = TrafficRecord(traffic=self.model.state())
             try:
                 await asyncio.to_thread(self._history.save, record)
             except OSError as error:
@@ -191,3 +224,21 @@ class Preloader:
             return None
         self._told.discard(key)
         return version
+
+    def _deleted(self, pins: Sequence[str]) -> list[str]:
+        """Pins whose adapter the store does not know, as after a deletion behind the server's back.
+
+        An alias or version that is missing may come back; a store that is not there is an OSError and says nothing.
+        """
+        gone = []
+        for key in pins:
+            try:
+                self._resolve(parse_adapter_ref(key))
+            except UnknownAdapter as error:
+                if error.is_name:
+                    gone.append(key)
+            except (StoreError, OSError):
+                continue
+        if gone:
+            logger.warning("no longer pinned, since the store has no such adapter: %s", ", ".join(gone))
+        return gone

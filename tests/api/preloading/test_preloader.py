@@ -92,6 +92,31 @@ async def test_what_was_deleted_is_passed_over(bench: Bench) -> None:
         assert names(await next_forecast(engine)) == ["b"]
 
 
+async def test_a_pin_goes_with_an_adapter_that_was_deleted_behind_the_servers_back(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    for seed, name in enumerate(("a", "b", "c")):
+        bench.publish(name, seed=seed)
+    engine = bench.engine(saying([]))
+    async with serving(bench, engine, **SOON) as client:
+
+        async def pins() -> Any:
+            return (await client.get("/v1/adapter_usage")).json()["pins"]
+
+        for name in ("a", "b", "c"):
+            assert (await client.post(f"/v1/adapters/{name}/pin", json={})).status_code == 200
+        aside = bench.store.root / "names-aside"
+        (bench.store.root / "names").rename(aside)
+        await next_forecast(engine)
+        aside.rename(bench.store.root / "names")
+        assert await pins() == ["a", "b", "c"]  # a store that is gone says nothing of an adapter
+        bench.store.delete(parse_adapter_name("b"))
+        await next_forecast(engine)
+        await next_forecast(engine)
+        assert await pins() == ["a", "c"]
+    assert "no longer pinned, since the store has no such adapter: b" in caplog.text
+
+
 async def test_no_more_than_the_top_are_foretold(bench: Bench) -> None:
     for seed, name in enumerate(("a", "b", "c")):
         bench.publish(name, seed=seed)
