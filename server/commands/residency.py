@@ -36,7 +36,7 @@ def usage(
     output = Output(as_json=as_json)
     params = {"limit": str(limit)} | ({} if unused_for is None else {"unused_for": f"{unused_for:g}"})
     answer = _server(url, api_key).call("GET", "/v1/adapter_usage", params=params)
-    output.table(answer, lambda _narrow: _report(answer))
+    output.table(answer, lambda _narrow: _report(answer, unused_for))
 
 
 def pin(ref: Ref, url: Url = None, api_key: Key = None, as_json: Json = False) -> None:
@@ -73,12 +73,16 @@ def _server(url: str | None, key: str | None) -> ServerConnection:
     return ServerConnection(url, key)
 
 
-def _report(answer: dict[str, Any]) -> RenderableType:
+def _report(answer: dict[str, Any], unused_for: float | None) -> RenderableType:
     parts: list[RenderableType] = [_adapters(answer)]
     if answer["cache"] is not None:
         parts += [_curve(answer["cache"]), answer["cache"]["advice"]]
     since = answer["history_since"]
-    parts.append(f"The history begins {since}." if since else "Nobody has asked for an adapter yet.")
+    parts.append(
+        f"The history begins {since}." if since else "The history begins now: nobody has asked for an adapter yet."
+    )
+    if answer["too_young"]:
+        parts.append(f"Warning: that is less than {unused_for:g} days ago. What is listed may have been used before.")
     return Group(*parts)
 
 

@@ -32,6 +32,17 @@ async def test_usage_is_a_table_and_a_curve_with_advice(bench: Bench, run: Run) 
     for budget in ("0.5x", "1x", "16x"):
         assert f" {budget} " in shown.stdout
     assert data.json["data"] == []
+    assert data.json["too_young"] is True
+
+
+@pytest.mark.parametrize(("arguments", "warned"), [((), False), (("--unused-for", 30), True)])
+async def test_a_history_that_is_too_young_to_tell_is_warned_of(
+    bench: Bench, run: Run, arguments: tuple[object, ...], warned: bool
+) -> None:
+    async with live(bench, bench.engine(saying([]))) as url:
+        shown = await asyncio.to_thread(run, "adapters", "usage", *arguments, "--url", url)
+    assert shown.status == 0
+    assert ("Warning: that is less than 30 days ago." in shown.stdout) is warned
 
 
 async def test_a_pin_and_its_end(bench: Bench, run: Run) -> None:

@@ -57,7 +57,8 @@ class UsageReport:
     def answer(self, entries: Iterable[AdapterEntry], *, unused_days: float | None, limit: int) -> dict[str, Any]:
         """The adapters that have gone without a request for so many days (all, unless given), the longest first.
 
-        One that was published since then is no candidate, however little it was asked for.
+        One that was published since then is no candidate, however little it was asked for. Where the history is younger
+        than these days, `too_young` says that what it lists may have been asked for before.
         """
         before = math.inf if unused_days is None else self.now - unused_days * DAY
         chosen = [
@@ -86,6 +87,7 @@ class UsageReport:
             ],
             "has_more": len(chosen) > limit,
             "history_since": _text(self.started),
+            "too_young": unused_days is not None and (self.started is None or self.started > before),
             "pins": list(self.pins),
             "cache": None if self.sizing is None else _cache(self.sizing),
         }

@@ -33,12 +33,12 @@ def report(entries: list[AdapterEntry], usages: list[Usage], days: float = 100.0
     return UsageReport(now, model.started, by_name(model.usage(now)), **(known | fields))
 
 
-def listed(answer: dict[str, Any]) -> list[str]:
-    return [adapter["id"] for adapter in answer["data"]]
-
-
 def asked(key: str, days_ago: float, requests: int = 1) -> Usage:
     return Usage(key, requests, -days_ago, 0.0)
+
+
+def listed(answer: dict[str, Any]) -> list[str]:
+    return [adapter["id"] for adapter in answer["data"]]
 
 
 def test_what_was_not_asked_for_the_longest_comes_first(entries: list[AdapterEntry]) -> None:
@@ -54,6 +54,16 @@ def test_a_new_adapter_is_no_candidate(entries: list[AdapterEntry]) -> None:
     found = report(entries, [], days=5)
     assert listed(found.answer(entries, unused_days=30, limit=10)) == []
     assert listed(found.answer(entries, unused_days=4, limit=10)) == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize(
+    ("usages", "days", "too_young"),
+    [([], None, False), ([], 30, True), ([asked("a", 29)], 30, True), ([asked("a", 31)], 30, False)],
+)
+def test_a_history_that_is_younger_than_the_days_asked_for_is_told(
+    entries: list[AdapterEntry], usages: list[Usage], days: float | None, too_young: bool
+) -> None:
+    assert report(entries, usages).answer(entries, unused_days=days, limit=10)["too_young"] is too_young
 
 
 def test_an_adapters_aliases_count_together(entries: list[AdapterEntry]) -> None:
