@@ -38,11 +38,12 @@ async def show_usage(
         context.metrics.engine.sizing.now(),
     )
 
-    def report() -> dict[str, object]:
+    def report() -> Response:
         found = UsageReport(now, preloader.model.started, by_name(usages), state, sizing, preloader.wishes.wanted(now))
-        return found.answer(context.store.page(sys.maxsize).entries, unused_days=unused_for, limit=limit)
+        entries = context.store.page(sys.maxsize).entries
+        return json_response(found.answer(entries, unused_days=unused_for, limit=limit))
 
-    return json_response(await asyncio.to_thread(report))
+    return await asyncio.to_thread(report)
 
 
 @router.post("/v1/adapters/{name:path}/pin", **takes(PinRequest))
