@@ -31,8 +31,12 @@ class _RunningTotal:
         self._counter = counter
         self._last = 0
 
+    def begin_again(self) -> None:
+        """There is a new engine."""
+        self._last = 0
+
     def now(self, total: int) -> None:
-        """The engine's own total has become `total`; less than before means a new engine."""
+        """The engine's own total has become `total`; less than before means a new engine, too."""
         self._counter.inc(total - self._last if total >= self._last else total)
         self._last = total
 
@@ -141,6 +145,9 @@ class EngineMetrics:
         self._prefill_tokens.observe(report.prefill_tokens)
 
     def _on_state(self, state: EngineState) -> None:
+        if self._engine.restarts != self._restarts_at_state:
+            for total in (self._prefix_hits, self._prefix_lookups, self._preemptions):
+                total.begin_again()
         self._last_state, self._restarts_at_state = state, self._engine.restarts
         self._prefix_hits.now(state.prefix_hit_tokens)
         self._prefix_lookups.now(state.prefix_lookup_tokens)

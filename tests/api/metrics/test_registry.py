@@ -253,6 +253,19 @@ async def test_totals_survive_an_engine_restart(bench: Bench) -> None:
     assert read("switchyard_engine_restarts_total") == 1
 
 
+async def test_all_of_a_new_engines_totals_count_however_large_the_first_are(bench: Bench) -> None:
+    engine = bench.engine(saying([]))
+    async with serving(bench, engine) as client:
+        engine.report(state(prefix_hit_tokens=100, prefix_lookup_tokens=200, preemptions=1))
+        engine.restarts = 1
+        for hits in (300, 350):
+            engine.report(state(prefix_hit_tokens=hits, prefix_lookup_tokens=400, preemptions=1))
+        read = await scrape(client)
+    assert read("switchyard_prefix_hit_tokens_total") == 450
+    assert read("switchyard_prefix_lookup_tokens_total") == 600
+    assert read("switchyard_preemptions_total") == 2
+
+
 async def test_the_engine_is_up_or_not(bench: Bench) -> None:
     engine = bench.engine(saying([]))
     async with serving(bench, engine) as client:
