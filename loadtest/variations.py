@@ -52,7 +52,7 @@ def variations(options: LoadOptions, working_set: str | None = None, vary: Seque
         if len(rates) > 1:
             varied["rate"] = loop
         varied |= {name: value for (name, _), value in zip(settings, values, strict=True)}
-        pairs = ((f"--{name.replace('_', '-')}", value) for (name, _), value in zip(settings, values, strict=True))
+        pairs = (_flag(name, value) for (name, _), value in zip(settings, values, strict=True))
         found.append(
             Variation(
                 varied,
@@ -63,6 +63,14 @@ def variations(options: LoadOptions, working_set: str | None = None, vary: Seque
             )
         )
     return tuple(found)
+
+
+def _flag(name: str, value: str) -> tuple[str, ...]:
+    """A setting on the command line of `serve`; one that is on or off takes no value there."""
+    option = name.replace("_", "-")
+    if value in ("true", "false"):
+        return (f"--{option}" if value == "true" else f"--no-{option}",)
+    return f"--{option}", value
 
 
 def _adapters(text: str, options: LoadOptions) -> int:
