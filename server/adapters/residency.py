@@ -345,9 +345,10 @@ class Residency:
     def _drop_unwanted(self) -> None:
         """Keep what nobody waits for any more only if it costs no one else their place; a preload may be worth one."""
         for read in [*self._loader.finished(), *self._reads.values()]:
-            digest, form = read.version.digest, read.outcome
-            if isinstance(form, LoadFailure) or self.device.holds(digest):
-                continue  # it ended after `_take_read`; the next call takes it
+            digest = read.version.digest
+            form = self._form(digest)
+            if form is None or self.device.holds(digest):
+                continue  # it failed after `_take_read`, and the next call takes it, or has just left for another
             if digest in self.device.wanted or digest in self._discarded:
                 continue
             preload = self._preloading.still_worth(read.version, form) if digest in self._ledger else None

@@ -2,7 +2,7 @@
 
 from server.adapters.eviction.choice import PolicyName, eviction_policy
 from server.adapters.foretold import Foretold, measured
-from server.adapters.loader import LoadFailure
+from server.adapters.loader import Loaded, LoadFailure
 from server.adapters.residency import Residency
 from server.engine.messages import (
     AdapterVersion,
@@ -241,6 +241,25 @@ def test_host_memory_stays_within_its_budget_and_says_what_left_it() -> None:
     left = [one for one in bench.reports if isinstance(one, EvictionReport) and one.tier == "host"]
     assert len(left) == 2
     assert {one.reason for one in left} == {"capacity"}
+
+
+def test_of_two_unwanted_reads_one_may_take_the_place_of_the_other_while_they_are_looked_through() -> None:
+    bench = Bench(host=1)
+    for name in ("a", "b"):
+        bench.loader.start(adapter(name))
+    bench.loader.end(adapter("a").digest, form_of(SIZE))
+    finished = bench.loader.finished
+    looks = iter(range(10))
+
+    def ends_between_the_looks() -> list[Loaded]:
+        if next(looks) == 1:
+            bench.loader.end(adapter("b").digest, form_of(SIZE))
+        return finished()
+
+    bench.loader.finished = ends_between_the_looks  # type: ignore[method-assign]
+    bench.residency.settle([])
+    bench.residency.settle([])
+    assert (bench.on_device, bench.in_host) == ({"b"}, {"b"})
 
 
 def test_an_unload_empties_both_tiers_and_forgets_failures() -> None:
