@@ -155,9 +155,10 @@ class DeviceTier:
         return resident
 
     def to_drain_for(self, form: NormalForm) -> set[str]:
-        """The residents that must be given up so that a form finds space; those with fewest pins."""
+        """The residents that must be given up so that a form finds space; those with fewest pins, and none that stay."""
         draining: dict[str, Reservation] = {}
-        for digest, resident in sorted(self.residents.items(), key=lambda item: item[1].pins):
+        may_leave = ((digest, resident) for digest, resident in self.residents.items() if digest not in self.kept)
+        for digest, resident in sorted(may_leave, key=lambda item: item[1].pins):
             if self.memory.fits(form, [*draining.values()]):
                 break
             draining[digest] = resident.reservation

@@ -3,6 +3,7 @@
 import itertools
 
 from server.adapters.eviction.choice import PolicyName
+from server.adapters.foretold import Foretold
 from server.adapters.load_failures import PERMANENT_SECONDS
 from server.adapters.loader import LoadFailure
 from server.adapters.residency import Residency
@@ -253,3 +254,15 @@ def test_loads_and_evictions_are_reported_in_the_order_they_happen() -> None:
         EvictionReport(name="b", digest="sha256:b", reason="unload", size_bytes=6),
         LoadReport(name="c", digest="sha256:c", seconds=0.5, size_bytes=0, rank=0, failure="load_failed"),
     ]
+
+
+def test_what_an_operator_wants_here_is_never_drained_since_it_would_not_leave() -> None:
+    bench = Bench()
+    bench.load("kept", 4)
+    bench.load("busy", 6)
+    bench.residency.pin("sha256:busy")
+    bench.residency.foretell([Foretold(adapter("kept"), 1.0, pinned=True, file_bytes=4)])
+    bench.settle("cold")
+    bench.end_load("cold", 4)
+    assert bench.settle("cold") == "sha256:cold"
+    assert bench.residency.to_drain_for("sha256:cold") == {"sha256:busy"}
