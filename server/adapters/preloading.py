@@ -3,6 +3,7 @@
 import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 
 from server.adapters.device_tier import DeviceTier
 from server.adapters.foretold import Foretold
@@ -13,6 +14,14 @@ from server.engine.messages import AdapterVersion
 
 _CONSIDERED = 64
 """How many of the hottest versions a look goes through: where none of them is worth a place, hardly a colder one is."""
+
+
+@dataclass(frozen=True)
+class _Sizes:
+    """What a version takes in host memory and on the device."""
+
+    host: int
+    device: int
 
 
 class Preloading:
@@ -40,6 +49,8 @@ class Preloading:
         self._clock = clock
         self._foretold: dict[str, Foretold] = {}
         self._refused: set[str] = set()
+        self._passed_over: set[str] = set()
+        self._sizes: dict[str, _Sizes] = {}
         self._growth = 2.0
 
     @property
@@ -51,6 +62,8 @@ class Preloading:
         """Replace what was foretold before; the hottest come first."""
         self._foretold = {one.version.digest: one for one in foretold}
         self._refused &= self.pinned
+        self._passed_over.clear()
+        self._sizes = {digest: sizes for digest, sizes in self._sizes.items() if digest in self._foretold}
         rates = {digest: one.rate for digest, one in self._foretold.items()}
         for policy in (self._device.policy, self._host.policy):
             policy.foretold(rates, self._clock())
@@ -59,6 +72,10 @@ class Preloading:
     def forget(self, digest: str) -> None:
         """The version was unloaded: it is not brought back until it is foretold again."""
         self._foretold.pop(digest, None)
+
+    def pass_over(self, digest: str) -> None:
+        """The version found no place after all: it is not tried again until it is foretold again."""
+        self._passed_over.add(digest)
 
     def version(self, digest: str) -> AdapterVersion:
         """A version that was chosen."""
@@ -72,7 +89,7 @@ class Preloading:
     def for_device(self) -> Preload | None:
         """The next version that deserves a place on the device, and what leaves for it."""
         for digest, one in self._foretold.items():
-            if one.pinned and self._is_open(digest) and not self._device.holds(digest):
+            if one.pinned and self._may_begin(digest) and not self._device.holds(digest):
                 pin = self._on_device(one)
                 victims = self._device.victims(pin.size_bytes, self._device.wanted)
                 if victims is not None:
@@ -90,8 +107,14 @@ class Preloading:
         return choose_preload(candidates, self._host, self._host.policy, self._clock())
 
     def still_worth(self, version: AdapterVersion, form: NormalForm) -> Preload | None:
-        """What leaves the device for a preload that has come into host memory; None where it is not worth that."""
-        candidate = self._candidate(version.digest, self._device.memory.bytes_for(form))
+        """What leaves the device for a preload that has come into host memory; None where it is not worth that.
+
+        The version's sizes are known from now on: its file tells them only roughly.
+        """
+        sizes = _Sizes(form.size_bytes, self._device.memory.bytes_for(form))
+        if version.digest in self._foretold:
+            self._sizes[version.digest] = sizes
+        candidate = self._candidate(version.digest, sizes.device)
         if version.digest in self.pinned:
             victims = self._device.victims(candidate.size_bytes, self._device.wanted)
             return None if victims is None else Preload(candidate, tuple(victims))
@@ -102,20 +125,27 @@ class Preloading:
         lacking = (
             one
             for digest, one in self._foretold.items()
-            if (one.rate > 0 or one.pinned) and not tier.holds(digest) and self._is_open(digest)
+            if (one.rate > 0 or one.pinned) and not tier.holds(digest) and self._may_begin(digest)
         )
         return itertools.islice(lacking, _CONSIDERED)
 
+    def _may_begin(self, digest: str) -> bool:
+        return digest not in self._passed_over and self._is_open(digest)
+
     def _on_device(self, one: Foretold) -> PreloadCandidate:
-        form = self._host.form(one.version.digest)
-        size = int(one.file_bytes * self._growth) if form is None else self._device.memory.bytes_for(form)
-        return self._candidate(one.version.digest, size)
+        digest = one.version.digest
+        form, sizes = self._host.form(digest), self._sizes.get(digest)
+        if form is not None:
+            return self._candidate(digest, self._device.memory.bytes_for(form))
+        return self._candidate(digest, sizes.device if sizes else int(one.file_bytes * self._growth))
 
     def _candidate(self, digest: str, size_bytes: int) -> PreloadCandidate:
         return PreloadCandidate(digest, size_bytes, self._device.reload_seconds(size_bytes))
 
     def _in_host(self, one: Foretold) -> PreloadCandidate:
-        return PreloadCandidate(one.version.digest, one.file_bytes, self._host.reload_seconds(one.file_bytes))
+        sizes = self._sizes.get(one.version.digest)
+        size_bytes = sizes.host if sizes else one.file_bytes
+        return PreloadCandidate(one.version.digest, size_bytes, self._host.reload_seconds(size_bytes))
 
     def _refuse_beside_others(self, one: Foretold, size_bytes: int) -> None:
         """Say, once, that the pins alone exceed the budget; what only waits for running rows is not said."""

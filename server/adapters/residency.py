@@ -357,8 +357,9 @@ class Residency:
             elif digest not in self._ledger and self.memory.fits(form):
                 self._place(read.version, form, protected=set())
             else:
-                if not self._keep_in_host(read.version, form):
+                if not self._keep_in_host(read.version, form) and digest in self._ledger:
                     self._ledger.end(digest, "wasted")
+                    self._preloading.pass_over(digest)
                 if self._loader.peek(digest) is not None:
                     self._loader.take(digest)
 
