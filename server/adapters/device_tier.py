@@ -114,11 +114,10 @@ class DeviceTier:
                 size_bytes = resident.reservation.size_bytes
                 yield digest, size_bytes, self.reload_seconds(size_bytes)
 
-    def arrive(self, version: AdapterVersion, form: NormalForm, read: Loaded | None) -> Arrival | None:
-        """Reserve the memory of a form, which is in host memory; None where it is not free."""
+    def arrive(self, version: AdapterVersion, form: NormalForm, read: Loaded | None) -> Arrival:
+        """Reserve the memory of a form, which is in host memory; it is free."""
         reservation = self.memory.reserve(form)
-        if reservation is None:
-            return None
+        assert reservation is not None
         arrival = self.arrivals[version.digest] = Arrival(version, reservation, read)
         return arrival
 
@@ -155,7 +154,7 @@ class DeviceTier:
         return resident
 
     def to_drain_for(self, form: NormalForm) -> set[str]:
-        """The residents that must be given up so that a form finds space; those with fewest pins, and none that stay."""
+        """The residents that must be given up so that a form finds space; fewest pins first, and none that stays."""
         draining: dict[str, Reservation] = {}
         may_leave = ((digest, resident) for digest, resident in self.residents.items() if digest not in self.kept)
         for digest, resident in sorted(may_leave, key=lambda item: item[1].pins):

@@ -25,7 +25,7 @@ from server.adapters.load_costs import LoadCosts
 from server.adapters.load_failures import LoadFailures
 from server.adapters.loader import AdapterLoader, Copied, Loaded, LoadFailure
 from server.adapters.normal_form import NormalForm
-from server.adapters.preload_choice import Preload, PreloadCandidate, choose_preload
+from server.adapters.preload_choice import PreloadCandidate, choose_preload
 from server.adapters.preload_ledger import PreloadLedger
 from server.adapters.preloading import Preloading
 from server.adapters.residency_reports import ResidencyReports
@@ -266,21 +266,25 @@ class Residency:
         victims = self.device.victims_of(form, protected)
         return victims is not None and self._copy(version, form, victims)
 
-    def _copy(self, version: AdapterVersion, form: NormalForm, victims: Iterable[str]) -> bool:
-        """Evict the victims, and copy a form from host memory into the place they leave."""
+    def _copy(
+        self, version: AdapterVersion, form: NormalForm, victims: Sequence[str], *, preload: bool = False
+    ) -> bool:
+        """Evict the victims, and copy a form from host memory into the place they leave; False, and no change, where
+        it finds none there: victims that were chosen by their bytes need not be neighbours.
+        """
+        if not self.memory.fits(form, [self.device.residents[victim].reservation for victim in victims]):
+            return False
         for victim in victims:
             self._evict(victim, "capacity")
         digest = version.digest
         arrival = self.device.arrive(version, form, self._reads.pop(digest, None))
-        if arrival is None:
-            return False
         if not self.host.holds(digest):
             arrival.read = self._loader.take(digest)
             self._keep_in_host(version, form)
         self.host.held |= {digest}
         self._preloading.grew(form, arrival.reservation.size_bytes)
         copy = partial(self.memory.copy, form, arrival.reservation)
-        self._loader.copy(version, copy, preload=digest in self._ledger)
+        self._loader.copy(version, copy, preload=preload)
         return True
 
     def _take_copied(self) -> None:
@@ -352,11 +356,12 @@ class Residency:
             if digest in self.device.wanted or digest in self._discarded:
                 continue
             preload = self._preloading.still_worth(read.version, form) if digest in self._ledger else None
+            copied = False
             if preload is not None:
-                self._copy(read.version, form, preload.victims)
+                copied = self._copy(read.version, form, preload.victims, preload=True)
             elif digest not in self._ledger and self.memory.fits(form):
-                self._place(read.version, form, protected=set())
-            else:
+                copied = self._place(read.version, form, protected=set())
+            if not copied:
                 if not self._keep_in_host(read.version, form) and digest in self._ledger:
                     self._ledger.end(digest, "wasted")
                     self._preloading.pass_over(digest)
@@ -383,22 +388,18 @@ class Residency:
         under_way = sum(digest in self.device.arrivals or self._loader.is_pending(digest) for digest in self._ledger)
         while under_way < _PRELOADS_AT_A_TIME:
             preload = self._preloading.for_device() or (None if under_way else self._preloading.for_host())
-            if preload is None or not self._begin(preload):
-                self._preloading.due = False
-                return
+            if preload is None:
+                break
+            version = self._preloading.version(preload.candidate.key)
+            form = self.host.form(version.digest)
+            if form is None and not self._loader.start(version, preload=True):
+                break
+            if form is not None and not self._copy(version, form, preload.victims, preload=True):
+                self._preloading.pass_over(version.digest)
+                continue
+            self._ledger.begin(version)
             under_way += 1
         self._preloading.due = False  # the end of one of them looks again
-
-    def _begin(self, preload: Preload) -> bool:
-        version = self._preloading.version(preload.candidate.key)
-        form = self.host.form(version.digest)
-        if form is not None:
-            self._ledger.begin(version)
-            return self._copy(version, form, preload.victims)
-        if not self._loader.start(version, preload=True):
-            return False
-        self._ledger.begin(version)
-        return True
 
     def _evict(self, digest: str, reason: EvictionReason) -> None:
         resident = self.device.remove(digest)

@@ -77,3 +77,29 @@ def test_a_preload_that_is_larger_than_its_file_let_expect_is_read_once(host: in
     bench.residency.unload(adapter("hot").digest)
     bench.settle(3 * PAGE_BYTES)
     assert bench.on_device == {"x"}
+
+
+@pytest.mark.parametrize("in_host", [True, False])
+def test_a_preload_whose_pages_find_no_neighbours_costs_nothing_and_lets_the_next_go(in_host: bool) -> None:
+    bench = Bench(host=5000)
+    if in_host:
+        bench.load("long", 4 * PAGE_BYTES)
+        bench.residency.device.remove(adapter("long").digest)
+    for name in "abcdefgh":
+        bench.load(name, PAGE_BYTES)
+    for name in "bdfh":
+        bench.residency.pin(adapter(name).digest)
+    bench.ask(*"bdfh", times=40)
+    bench.reports.clear()
+    bench.foretell(size_bytes=4 * PAGE_BYTES, long=50.0)
+    bench.settle(4 * PAGE_BYTES)
+    assert bench.on_device == set("abcdefgh")
+    assert not [one for one in bench.reports if isinstance(one, EvictionReport)]
+    assert bench.loader.preloads["long"] == (not in_host)
+    assert bench.residency.asked(adapter("long")) == "host"
+    assert bench.ends == ([] if in_host else [("long", "useful")])
+    bench.residency.foretell(
+        [Foretold(adapter("long"), 50.0, False, 4 * PAGE_BYTES), Foretold(adapter("i"), 40.0, False, PAGE_BYTES)]
+    )
+    bench.settle(PAGE_BYTES)
+    assert "i" in bench.on_device
