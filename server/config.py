@@ -132,7 +132,9 @@ class Settings(BaseSettings):
         30.0, description="Seconds a request waits for its adapter before the base answers (or 503)."
     )
     adapter_load_workers: Annotated[int, Field(ge=1, le=16)] = Field(
-        1, description="Adapter loads that run beside the step loop at a time."
+        2,
+        description="Adapter loads that run beside the step loop at a time; preloads use all but one. With 1, a load "
+        "that a request waits for also waits for the end of a preload's read that has begun.",
     )
     host_cache_bytes: Annotated[int, Field(ge=0)] = Field(
         1024 * MiB,

@@ -35,7 +35,10 @@ class Job:
 class LoadQueue:
     """Jobs by urgency, then by age. Any thread may call anything.
 
-    Preloads run on all workers but one, so that a waiting request finds one free, and their reads only within `bucket`.
+    Preloads run on all workers but one, so that a waiting request finds one that no preload holds, and their reads only
+    within `bucket`. A single worker has none to spare: there a preload begins only while nothing else is queued, and
+    what is asked for then waits until it ends, since a read cannot be stopped. Reads that requests wait for may take
+    all workers; a copy goes next, before any other of them.
     """
 
     def __init__(self, *, workers: int, bucket: TokenBucket) -> None:

@@ -4,6 +4,7 @@ import threading
 
 from server.adapters.load_queue import Job, LoadQueue, Urgency
 from server.adapters.token_bucket import TokenBucket
+from server.config import Settings
 
 
 class Bench:
@@ -90,3 +91,23 @@ def test_a_closed_queue_begins_nothing() -> None:
     bench.queue.close()
     assert not bench.queue.run_one()
     assert bench.ran == []
+
+
+def test_by_default_a_running_preload_leaves_a_worker_to_requests() -> None:
+    bench, gate, began = Bench(workers=Settings().adapter_load_workers), threading.Event(), threading.Event()
+
+    def hold() -> None:
+        began.set()
+        assert gate.wait(10)
+
+    bench.queue.put(Job("held", Urgency.PRELOAD_READ, hold))
+    threads = [threading.Thread(target=bench.queue.run_one) for _ in range(Settings().adapter_load_workers)]
+    for thread in threads:
+        thread.start()
+    assert began.wait(10)
+    asked_for = threading.Event()
+    bench.queue.put(Job("copy", Urgency.COPY, asked_for.set))
+    assert asked_for.wait(10)
+    gate.set()
+    for thread in threads:
+        thread.join(10)
