@@ -34,6 +34,9 @@ class SeparateMemory:
     def fits(self, form: NormalForm, without: Sequence[Reservation] = ()) -> bool:
         return self.bytes_for(form) <= self.free_bytes + sum(reservation.size_bytes for reservation in without)
 
+    def in_the_way(self, form: NormalForm, without: Sequence[Reservation]) -> Sequence[Reservation]:
+        return without
+
     def shared_bytes(self, reservation: Reservation) -> int:
         return reservation.size_bytes
 

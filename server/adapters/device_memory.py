@@ -39,6 +39,9 @@ class DeviceMemory(Protocol):
     def fits(self, form: NormalForm, without: Sequence[Reservation] = ()) -> bool:
         """Would `reserve` find place for a form if these reservations were released before?"""
 
+    def in_the_way(self, form: NormalForm, without: Sequence[Reservation]) -> Sequence[Reservation]:
+        """Those of `without` that do for `fits` alone, where all of them do."""
+
     def shared_bytes(self, reservation: Reservation) -> int:
         """What of a reservation others than adapters could use in its place."""
 

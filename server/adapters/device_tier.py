@@ -6,8 +6,9 @@ evicted. Keys are digests.
 
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import dataclass
+from itertools import islice
 
 from server.adapters.device_memory import DeviceMemory, Reservation
 from server.adapters.eviction.policy import EvictionPolicy
@@ -85,15 +86,37 @@ class DeviceTier:
         return victims_for(size_bytes, self.free_bytes, (one for one in self._idle() if one[0] not in protected))
 
     def victims_of(self, form: NormalForm, protected: Set[str]) -> list[str] | None:
-        """The same for a form that is in host memory: where it needs neighbouring pages, bytes do not tell."""
-        victims: dict[str, Reservation] = {}
-        idle = (digest for digest, _, _ in self._idle() if digest not in protected)
-        while not self.memory.fits(form, [*victims.values()]):
-            victim = next(idle, None)
-            if victim is None:
+        """The same for a form that is in host memory: where it needs neighbouring pages, bytes do not tell.
+
+        The coldest that do, less those that do not lie where it goes.
+        """
+        coldest = self._fewest_for(form, (digest for digest, _, _ in self._idle() if digest not in protected))
+        if coldest is None:
+            return None
+        in_the_way = {id(one) for one in self.memory.in_the_way(form, self._reservations(coldest))}
+        return [digest for digest in coldest if id(self.residents[digest].reservation) in in_the_way]
+
+    def _fewest_for(self, form: NormalForm, digests: Iterator[str]) -> list[str] | None:
+        """So many of the first residents that a form finds space without them; None where all would not do."""
+        chosen: list[str] = []
+        too_few = 0
+        while not self.memory.fits(form, self._reservations(chosen)):
+            more = [*islice(digests, max(1, len(chosen)))]
+            if not more:
                 return None
-            victims[victim] = self.residents[victim].reservation
-        return [*victims]
+            too_few = len(chosen)
+            chosen += more
+        enough = len(chosen)
+        while too_few + 1 < enough:
+            middle = (too_few + enough) // 2
+            if self.memory.fits(form, self._reservations(chosen[:middle])):
+                enough = middle
+            else:
+                too_few = middle
+        return chosen[:enough]
+
+    def _reservations(self, digests: Iterable[str]) -> list[Reservation]:
+        return [self.residents[digest].reservation for digest in digests]
 
     def lendable(self) -> Iterator[tuple[str, int]]:
         """Idle versions and the bytes that others than adapters could use in their place; the coldest first.
@@ -155,13 +178,10 @@ class DeviceTier:
 
     def to_drain_for(self, form: NormalForm) -> set[str]:
         """The residents that must be given up so that a form finds space; fewest pins first, and none that stays."""
-        draining: dict[str, Reservation] = {}
-        may_leave = ((digest, resident) for digest, resident in self.residents.items() if digest not in self.kept)
-        for digest, resident in sorted(may_leave, key=lambda item: item[1].pins):
-            if self.memory.fits(form, [*draining.values()]):
-                break
-            draining[digest] = resident.reservation
-        return set(draining)
+        may_leave = [digest for digest in self.residents if digest not in self.kept]
+        may_leave.sort(key=lambda digest: self.residents[digest].pins)
+        fewest = self._fewest_for(form, iter(may_leave))
+        return set(may_leave if fewest is None else fewest)
 
     def listed(self) -> list[ResidentAdapter]:
         """All residents, the least recently used first."""

@@ -77,6 +77,13 @@ class SharedMemory:
         """Would `reserve` find place for a form if these reservations were released before?"""
         return self._pages.fits(self._plan(form).packing.runs, [run for one in without for run in _held(one).runs])
 
+    def in_the_way(self, form: NormalForm, without: Sequence[Reservation]) -> list[Reservation]:
+        """Those of `without` that do for `fits` alone, where all of them do."""
+        runs = self._pages.places(self._plan(form).packing.runs, [run for one in without for run in _held(one).runs])
+        assert runs is not None
+        places = {page for run in runs for page in run}
+        return [one for one in without if any(not places.isdisjoint(run) for run in _held(one).runs)]
+
     def reserve(self, form: NormalForm) -> PageReservation | None:
         """Take pages for a form; None, and no change, where too few are free or no neighbours among them."""
         packing = self._plan(form).packing

@@ -109,9 +109,13 @@ class PagePool:
 
     def fits(self, lengths: Sequence[int], beside: Iterable[range] = ()) -> bool:
         """Would `take_runs` succeed if the runs `beside` were given back before?"""
-        return (
-            self._placed(lengths, [*self._kept_beyond_floor(), *(page for run in beside for page in run)]) is not None
-        )
+        return self.places(lengths, beside) is not None
+
+    def places(self, lengths: Sequence[int], beside: Iterable[range] = ()) -> Runs | None:
+        """Where runs would find place if those `beside` were given back before: there, too, if only those were that
+        lie in the way of it. None where they find none.
+        """
+        return self._placed(lengths, [*self._kept_beyond_floor(), *(page for run in beside for page in run)])
 
     def take_runs(self, lengths: Sequence[int]) -> Runs | None:
         """Runs of so many neighbouring pages for an adapter, in this order; None, and no change, where they lack.

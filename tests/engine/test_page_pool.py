@@ -85,6 +85,10 @@ class PagePoolMachine(RuleBasedStateMachine):
     @rule(target=adapters, lengths=lengths, leaving=st.lists(adapters, max_size=3, unique=True))
     def load(self, lengths: list[int], leaving: list[Adapter]) -> object:
         before, fits = [*self.kept], self.pool.fits(lengths)
+        places = self.pool.places(lengths, [run for one in leaving for run in one.runs])
+        if places is not None:
+            in_the_way = [run for one in leaving for run in one.runs if any({*run} & {*place} for place in places)]
+            assert self.pool.places(lengths, in_the_way) == places
         self.forgotten = []
         runs = self.pool.take_runs(lengths)
         assert (runs is not None) == fits
