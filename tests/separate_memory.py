@@ -28,10 +28,14 @@ class SeparateMemory:
     def free_bytes(self) -> int:
         return self.budget_bytes - self.used_bytes
 
+    @property
+    def unused_bytes(self) -> int:
+        return self.free_bytes
+
     def bytes_for(self, form: NormalForm) -> int:
         return form.elements * self._dtype.itemsize
 
-    def fits(self, form: NormalForm, without: Sequence[Reservation] = ()) -> bool:
+    def fits(self, form: NormalForm, without: Sequence[Reservation] = (), *, over_prefixes: bool = True) -> bool:
         return self.bytes_for(form) <= self.free_bytes + sum(reservation.size_bytes for reservation in without)
 
     def in_the_way(self, form: NormalForm, without: Sequence[Reservation]) -> Sequence[Reservation]:

@@ -33,11 +33,18 @@ class DeviceMemory(Protocol):
     def free_bytes(self) -> int:
         """What can be reserved now without another adapter's leaving."""
 
+    @property
+    def unused_bytes(self) -> int:
+        """What of `free_bytes` nobody has a use for: it holds no prefix that was kept."""
+
     def bytes_for(self, form: NormalForm) -> int:
         """What `reserve` would count for a form, which lies in host memory."""
 
-    def fits(self, form: NormalForm, without: Sequence[Reservation] = ()) -> bool:
-        """Would `reserve` find place for a form if these reservations were released before?"""
+    def fits(self, form: NormalForm, without: Sequence[Reservation] = (), *, over_prefixes: bool = True) -> bool:
+        """Would `reserve` find place for a form if these reservations were released before?
+
+        Not `over_prefixes`: and would it cost no prefix that was kept?
+        """
 
     def in_the_way(self, form: NormalForm, without: Sequence[Reservation]) -> Sequence[Reservation]:
         """Those of `without` that do for `fits` alone, where all of them do."""

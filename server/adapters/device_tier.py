@@ -65,8 +65,8 @@ class DeviceTier:
 
     @property
     def free_bytes(self) -> int:
-        """See `PreloadTier`."""
-        return self.memory.free_bytes
+        """See `PreloadTier`: a prefix that was kept is not given up for what nobody has asked for."""
+        return self.memory.unused_bytes
 
     @property
     def pins(self) -> int:
@@ -83,7 +83,7 @@ class DeviceTier:
 
     def victims(self, size_bytes: int, protected: Set[str]) -> list[str] | None:
         """Which versions would make place for so many bytes, none of the protected; None where all would not do."""
-        return victims_for(size_bytes, self.free_bytes, (one for one in self._idle() if one[0] not in protected))
+        return victims_for(size_bytes, self.memory.free_bytes, (one for one in self._idle() if one[0] not in protected))
 
     def victims_of(self, form: NormalForm, protected: Set[str]) -> list[str] | None:
         """The same for a form that is in host memory: where it needs neighbouring pages, bytes do not tell.

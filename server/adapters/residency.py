@@ -270,9 +270,12 @@ class Residency:
         self, version: AdapterVersion, form: NormalForm, victims: Sequence[str], *, preload: bool = False
     ) -> bool:
         """Evict the victims, and copy a form from host memory into the place they leave; False, and no change, where
-        it finds none there: victims that were chosen by their bytes need not be neighbours.
+        it finds none there: victims that were chosen by their bytes need not be neighbours. A preload costs prefixes
+        only where an operator wants it.
         """
-        if not self.memory.fits(form, [self.device.residents[victim].reservation for victim in victims]):
+        leaving = [self.device.residents[victim].reservation for victim in victims]
+        over_prefixes = not preload or version.digest in self.device.kept
+        if not self.memory.fits(form, leaving, over_prefixes=over_prefixes):
             return False
         for victim in victims:
             self._evict(victim, "capacity")
@@ -359,7 +362,7 @@ class Residency:
             copied = False
             if preload is not None:
                 copied = self._copy(read.version, form, preload.victims, preload=True)
-            elif digest not in self._ledger and self.memory.fits(form):
+            elif digest not in self._ledger and self.memory.fits(form, over_prefixes=False):
                 copied = self._place(read.version, form, protected=set())
             if not copied:
                 if not self._keep_in_host(read.version, form) and digest in self._ledger:

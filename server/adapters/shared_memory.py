@@ -69,13 +69,19 @@ class SharedMemory:
         """What can be reserved now without another adapter's leaving; a run of pages may still find no place."""
         return self._pages.adapters_available * self._pages.page_bytes
 
+    @property
+    def unused_bytes(self) -> int:
+        """What of `free_bytes` nobody has a use for: it holds no prefix that was kept."""
+        return self._pages.adapters_free * self._pages.page_bytes
+
     def bytes_for(self, form: NormalForm) -> int:
         """What `reserve` would count for a form: whole pages."""
         return self._plan(form).packing.pages * self._pages.page_bytes
 
-    def fits(self, form: NormalForm, without: Sequence[Reservation] = ()) -> bool:
-        """Would `reserve` find place for a form if these reservations were released before?"""
-        return self._pages.fits(self._plan(form).packing.runs, [run for one in without for run in _held(one).runs])
+    def fits(self, form: NormalForm, without: Sequence[Reservation] = (), *, over_prefixes: bool = True) -> bool:
+        """See `DeviceMemory`."""
+        leaving = [run for one in without for run in _held(one).runs]
+        return self._pages.fits(self._plan(form).packing.runs, leaving, over_prefixes=over_prefixes)
 
     def in_the_way(self, form: NormalForm, without: Sequence[Reservation]) -> list[Reservation]:
         """Those of `without` that do for `fits` alone, where all of them do."""

@@ -71,9 +71,14 @@ class PagePool:
         return bisect_right(self._free, self.kv_limit) + len(self._kept)
 
     @property
+    def adapters_free(self) -> int:
+        """Pages that adapters could have and that nobody holds, not even for a prefix."""
+        return len(self._free) - bisect_right(self._free, self.kv_floor)
+
+    @property
     def adapters_available(self) -> int:
         """Pages that `take_runs` can give out now, if they need not be neighbours."""
-        return len(self._free) - bisect_right(self._free, self.kv_floor) + self._kept_shared
+        return self.adapters_free + self._kept_shared
 
     def take(self, count: int) -> list[int] | None:
         """Pages for keys and values, kept prefixes last; None, and no change, where there are too few."""
@@ -107,15 +112,20 @@ class PagePool:
         self._kv.remove(page)
         insort(self._free, page)
 
-    def fits(self, lengths: Sequence[int], beside: Iterable[range] = ()) -> bool:
-        """Would `take_runs` succeed if the runs `beside` were given back before?"""
-        return self.places(lengths, beside) is not None
+    def fits(self, lengths: Sequence[int], beside: Iterable[range] = (), *, over_prefixes: bool = True) -> bool:
+        """Would `take_runs` succeed if the runs `beside` were given back before, and, unless `over_prefixes`, cost no
+        prefix?
+        """
+        return self.places(lengths, beside, over_prefixes=over_prefixes) is not None
 
-    def places(self, lengths: Sequence[int], beside: Iterable[range] = ()) -> Runs | None:
+    def places(
+        self, lengths: Sequence[int], beside: Iterable[range] = (), *, over_prefixes: bool = True
+    ) -> Runs | None:
         """Where runs would find place if those `beside` were given back before: there, too, if only those were that
         lie in the way of it. None where they find none.
         """
-        return self._placed(lengths, [*self._kept_beyond_floor(), *(page for run in beside for page in run)])
+        kept = self._kept_beyond_floor() if over_prefixes else []
+        return self._placed(lengths, [*kept, *(page for run in beside for page in run)])
 
     def take_runs(self, lengths: Sequence[int]) -> Runs | None:
         """Runs of so many neighbouring pages for an adapter, in this order; None, and no change, where they lack.

@@ -103,3 +103,26 @@ def test_a_preload_whose_pages_find_no_neighbours_costs_nothing_and_lets_the_nex
     )
     bench.settle(PAGE_BYTES)
     assert "i" in bench.on_device
+
+
+def test_only_what_is_asked_for_or_pinned_takes_the_place_of_prefixes() -> None:
+    bench = Bench(host=0, shared=2)
+    rows = bench.pages.take(6)
+    assert rows is not None
+    for page in rows:
+        bench.pages.keep(page)
+    for name in "abcdefgh":
+        bench.load(name, PAGE_BYTES)
+    bench.foretell(size_bytes=PAGE_BYTES)
+    bench.ask(*"abcdefgh", times=40)
+    bench.foretell(size_bytes=PAGE_BYTES, x=0.001)
+    bench.settle(PAGE_BYTES)
+    bench.loader.start(adapter("unwanted"))
+    bench.settle(PAGE_BYTES)
+    assert (bench.on_device, bench.pages.kept) == (set("abcdefgh"), 6)
+    assert bench.loader.preloads["x"] == 0
+    bench.load("asked", PAGE_BYTES)
+    assert (bench.on_device, bench.pages.kept) == ({*"abcdefgh", "asked"}, 5)
+    bench.residency.foretell([Foretold(adapter("pinned"), 0.0, True, PAGE_BYTES)])
+    bench.settle(PAGE_BYTES)
+    assert (bench.on_device, bench.pages.kept) == ({*"abcdefgh", "asked", "pinned"}, 4)

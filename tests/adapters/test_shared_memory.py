@@ -122,6 +122,7 @@ def test_budget_floor_and_what_is_free_are_told_in_bytes() -> None:
     for page in rows:
         device.pages.keep(page)
     assert memory.free_bytes == 9 * PAGE_BYTES
+    assert memory.unused_bytes == 7 * PAGE_BYTES
 
 
 def test_a_form_that_finds_no_place_takes_nothing() -> None:
