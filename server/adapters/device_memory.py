@@ -15,7 +15,7 @@ class Reservation(Protocol):
 
 
 class DeviceMemory(Protocol):
-    """Memory for adapters. The engine's thread calls everything but `copy`, which a loader's thread may call."""
+    """Memory for adapters. The engine's thread calls everything, `bytes_for` and `copy` the loader's threads too."""
 
     @property
     def budget_bytes(self) -> int:

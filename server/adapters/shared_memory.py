@@ -48,6 +48,7 @@ class SharedMemory:
         self._pages = pages
         self._elements = memory.view(-1).view(dtype)
         self._plans: WeakKeyDictionary[NormalForm, _Plan] = WeakKeyDictionary()
+        """Filled by the threads that read, so that the engine's only looks plans up."""
 
     @property
     def budget_bytes(self) -> int:

@@ -1,5 +1,6 @@
 """From the files of a version to its form in host memory."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -9,6 +10,7 @@ from adapters_store.digest import read_verified
 from adapters_store.errors import ChecksumMismatch, MissingFiles, StoreError
 from server.adapters.formats import Modules, read_adapter
 from server.adapters.loader import LoadFailure, ReadVersion
+from server.adapters.normal_form import NormalForm
 from server.engine.messages import AdapterVersion
 
 _HEADER_BYTES = 16 * 2**20
@@ -16,12 +18,18 @@ _HEADER_BYTES = 16 * 2**20
 
 
 def read_version(
-    version: AdapterVersion, modules: Modules, *, dtype: torch.dtype, budget_bytes: int
+    version: AdapterVersion,
+    modules: Modules,
+    *,
+    dtype: torch.dtype,
+    budget_bytes: int,
+    bytes_for: Callable[[NormalForm], int] = lambda _form: 0,
 ) -> ReadVersion | LoadFailure:
     """Read one version into host memory as it is stored, or say why it cannot serve.
 
     The very bytes that are parsed are hashed first: what serves is what was published. A version that would take more
-    than `budget_bytes` in `dtype`, which is the device's, is too large.
+    than `budget_bytes` in `dtype`, which is the device's, is too large. `bytes_for` says what it takes there in pages:
+    how it shares them is worked out here, on the loader's thread, and not while the engine's waits.
     """
     directory = Path(version.directory)
     try:
@@ -40,7 +48,7 @@ def read_version(
         return LoadFailure("load_failed", detail, transient=True)
     except (ValueError, StoreError) as error:
         return LoadFailure("load_failed", f"{version.name}: {error}", transient=isinstance(error, MissingFiles))
-    size_bytes = form.elements * dtype.itemsize
+    size_bytes = max(form.elements * dtype.itemsize, bytes_for(form))
     if size_bytes > budget_bytes:
         return too_large(version, size_bytes, budget_bytes)
     return ReadVersion(form, files.read_seconds, files.hash_seconds)

@@ -65,7 +65,9 @@ def build_engine(
     memory = SharedMemory(pages, runner.allocate(pages.total, settings.block_size), runner.adapter_dtype)
     kv_cache = KVCache(pages, settings.block_size, prefix_cache=settings.prefix_cache)
     info = _model_info(settings, prepared, model, modules, pages, kernels.name)
-    read = partial(read_version, modules=modules, dtype=dtype, budget_bytes=memory.floor_bytes)
+    read = partial(
+        read_version, modules=modules, dtype=dtype, budget_bytes=memory.floor_bytes, bytes_for=memory.bytes_for
+    )
     grammars = GrammarCompiler(Path(info.directory), vocab_size=info.vocab_size, eos_token_ids=info.eos_token_ids)
     grammars.prepare()
     loop = EngineLoop(

@@ -2,7 +2,9 @@
 
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 import torch
@@ -10,8 +12,10 @@ import torch
 from adapters_store.digest import directory_digest
 from server.adapters.loader import AdapterLoader, LoadFailure, ReadVersion
 from server.adapters.normal_form import NormalForm
+from server.adapters.shared_memory import SharedMemory
 from server.adapters.version_reader import read_version
 from server.engine.messages import AdapterVersion
+from server.engine.page_pool import PagePool
 from tests.adapters_store.hand_made import BASE, lora_pair, lora_tensors, safetensors_bytes, write_adapter
 from tests.engine.hand_made import adapter
 from tests.scripted_loader import form_of
@@ -151,6 +155,21 @@ def test_the_size_that_counts_is_that_of_the_factors_in_the_dtype_of_the_device(
         assert isinstance(form, NormalForm)
         assert form.to(torch.device("cpu"), dtype).size_bytes == needed
         assert failure(load(version, dtype=dtype, budget_bytes=needed - 1)).reason == "too_large"
+
+
+def test_how_a_form_shares_pages_is_worked_out_by_the_thread_that_reads_it(tmp_path: Path) -> None:
+    version = published(write_adapter(tmp_path / "v"))
+    pages = PagePool(kv_floor=1, adapter_floor=8, page_bytes=4096)
+    memory = SharedMemory(pages, torch.empty(1 + pages.total, 4096, dtype=torch.uint8), torch.float32)
+    read = partial(read_version, version, BASE.modules, dtype=torch.float32, bytes_for=memory.bytes_for)
+    outcome = read(budget_bytes=memory.floor_bytes)
+    assert isinstance(outcome, ReadVersion)
+    with patch("server.adapters.shared_memory.form_spans", side_effect=AssertionError("planned again")):
+        assert memory.fits(outcome.form)
+        assert memory.reserve(outcome.form) is not None
+    refused = read(budget_bytes=memory.used_bytes - 1)
+    assert isinstance(refused, LoadFailure)
+    assert refused.reason == "too_large"
 
 
 class Gate:
