@@ -1,14 +1,20 @@
 """Adapters in host memory, as they are stored: by bytes, one policy, copies of what is on the device included."""
 
 import time
+from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import islice
 
 from server.adapters.eviction.policy import EvictionPolicy
 from server.adapters.load_costs import LoadCosts
 from server.adapters.normal_form import NormalForm
 from server.adapters.tier_space import victims_for
-from server.engine.messages import AdapterVersion, ResidentAdapter
+from server.engine.messages import AdapterVersion, HostContents, ResidentAdapter
+
+LISTED = 256
+"""How many versions a listing names, of thousands that may be here: it is sent several times a second."""
 
 
 @dataclass(frozen=True)
@@ -17,6 +23,17 @@ class HostEntry:
 
     version: AdapterVersion
     form: NormalForm
+
+    @cached_property
+    def listed(self) -> ResidentAdapter:
+        """The version as it is told to others; it is not `pinned` here."""
+        return ResidentAdapter(
+            name=self.version.name,
+            digest=self.version.digest,
+            rank=self.form.rank,
+            size_bytes=self.form.size_bytes,
+            pinned=False,
+        )
 
 
 class HostTier:
@@ -36,7 +53,7 @@ class HostTier:
         self._costs = costs
         self.held: frozenset[str] = frozenset()
         self._clock = clock
-        self._entries: dict[str, HostEntry] = {}
+        self._entries: OrderedDict[str, HostEntry] = OrderedDict()  # the longest unused first
 
     @property
     def free_bytes(self) -> int:
@@ -50,6 +67,12 @@ class HostTier:
     def holds(self, key: str) -> bool:
         """Is the version here? Safe from any thread."""
         return key in self._entries
+
+    def asked(self, digest: str) -> None:
+        """A request asks for a version, whether it is here or not."""
+        self.policy.asked(digest, self._clock())
+        if digest in self._entries:
+            self._entries.move_to_end(digest)
 
     def form(self, digest: str) -> NormalForm | None:
         """The form of a version, None where it is not here."""
@@ -82,15 +105,7 @@ class HostTier:
                 size_bytes = self._entries[digest].form.size_bytes
                 yield digest, size_bytes, self.reload_seconds(size_bytes)
 
-    def listed(self) -> list[ResidentAdapter]:
-        """All versions here; none of them is `pinned`."""
-        return [
-            ResidentAdapter(
-                name=entry.version.name,
-                digest=digest,
-                rank=entry.form.rank,
-                size_bytes=entry.form.size_bytes,
-                pinned=False,
-            )
-            for digest, entry in self._entries.items()
-        ]
+    def listed(self) -> HostContents:
+        """How many versions are here, and the `LISTED` that were used latest."""
+        latest = [entry.listed for entry in islice(reversed(self._entries.values()), LISTED)]
+        return HostContents(len(self._entries), latest[::-1])

@@ -119,9 +119,9 @@ class Residency:
 
     def asked(self, version: AdapterVersion) -> Tier:
         """A request asks for a version: the nearest tier that has it. Call it once for every request."""
-        digest, now = version.digest, self._clock()
-        self.device.policy.asked(digest, now)
-        self.host.policy.asked(digest, now)
+        digest = version.digest
+        self.device.policy.asked(digest, self._clock())
+        self.host.asked(digest)
         self._loader.promote_copy(digest)
         tier: Tier = "store"
         if self.is_resident(digest):

@@ -314,6 +314,13 @@ class DevicePages(msgspec.Struct, frozen=True, kw_only=True):
         return self.total - self.kv - self.prefix - self.adapters
 
 
+class HostContents(msgspec.Struct, frozen=True):
+    """What host memory holds: how many versions, and those used latest, the longest unused first."""
+
+    count: int = 0
+    latest: list[ResidentAdapter] = []
+
+
 class EngineState(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
     """A snapshot for gauges, sent when something changed or waits, at most a few times a second.
 
@@ -335,7 +342,7 @@ class EngineState(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
     oldest_waiting_seconds: float = 0.0
     host_bytes: int = 0
     host_budget_bytes: int = 0
-    host: list[ResidentAdapter] = []
+    host: HostContents = HostContents()
     pages: DevicePages = DevicePages()
 
 

@@ -64,7 +64,7 @@ class Bench:
 
     @property
     def in_host(self) -> set[str]:
-        return {entry.name for entry in self.residency.host.listed()}
+        return {entry.name for entry in self.residency.host.listed().latest}
 
     @property
     def ends(self) -> list[tuple[str, str]]:

@@ -266,7 +266,7 @@ class ResidencyMachine(RuleBasedStateMachine):
         for name in NAMES:
             assert self.residency.is_resident(adapter(name).digest) is (name in self.resident)
         host = self.residency.host
-        assert host.used_bytes == sum(entry.size_bytes for entry in host.listed()) <= host.budget_bytes
+        assert host.used_bytes == sum(entry.size_bytes for entry in host.listed().latest) <= host.budget_bytes
 
     @invariant()
     def a_failure_is_remembered_for_its_time(self) -> None:

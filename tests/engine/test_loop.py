@@ -311,5 +311,5 @@ def test_a_forecast_brings_versions_onto_the_device_before_anybody_asks(
     ends = [(one.name, one.outcome) for one in reports if isinstance(one, PreloadReport)]
     assert ends == [("hot", "useful"), ("warm", "wasted")]
     host = next(one for one in reversed(reports) if isinstance(one, EngineState))
-    assert {one.name for one in host.host} == {"hot", "warm"}
+    assert {one.name for one in host.host.latest} == {"hot", "warm"}
     assert 0 < host.host_bytes <= host.host_budget_bytes

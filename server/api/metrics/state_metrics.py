@@ -65,7 +65,7 @@ _GAUGES: tuple[tuple[str, str, Callable[[EngineState], float]], ...] = (
         "Bytes that adapters may take in host memory.",
         lambda state: state.host_budget_bytes,
     ),
-    ("switchyard_adapters_in_host", "Adapter versions in host memory.", lambda state: len(state.host)),
+    ("switchyard_adapters_in_host", "Adapter versions in host memory.", lambda state: state.host.count),
     ("switchyard_kv_blocks_used", "Blocks of the KV cache in use.", lambda state: state.kv_blocks_used),
     (
         "switchyard_kv_blocks",

@@ -55,10 +55,11 @@ class VllmCollector(Collector):
     def _loaded(self, view: VllmView) -> Metric:
         family = GaugeMetricFamily(
             "vllm:lora_adapter_loaded",
-            "Adapter versions loaded, by name, memory level, whether running rows use them, and rank.",
+            "Adapter versions loaded, in host memory those used latest, by name, memory level, whether running rows "
+            "use them, and rank.",
             labels=["adapter_name", "level", "pinned", "rank"],
         )
-        levels = {} if view.state is None else {"device": view.state.resident, "host": view.state.host}
+        levels = {} if view.state is None else {"device": view.state.resident, "host": view.state.host.latest}
         versions = Counter(
             (self._labels.of(adapter.name), level, str(adapter.pinned).lower(), str(adapter.rank))
             for level, adapters in levels.items()

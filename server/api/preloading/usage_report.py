@@ -93,10 +93,10 @@ class UsageReport:
         }
 
     def _tiers(self) -> dict[str, Tier]:
-        """The nearest tier that has a version of each adapter."""
+        """The nearest tier that has a version of each adapter; of host memory only what was used latest is known."""
         if self.state is None:
             return {}
-        host: dict[str, Tier] = {adapter.name: "host" for adapter in self.state.host}
+        host: dict[str, Tier] = {adapter.name: "host" for adapter in self.state.host.latest}
         return host | {adapter.name: "device" for adapter in self.state.resident}
 
 

@@ -7,7 +7,15 @@ from prometheus_client import CollectorRegistry
 
 from server.api.metrics.residency_metrics import ResidencyMetrics
 from server.api.metrics.sizing_metrics import SizingMetrics
-from server.engine.messages import EngineState, EvictionReport, LoadReport, LookupReport, PreloadReport, ResidentAdapter
+from server.engine.messages import (
+    EngineState,
+    EvictionReport,
+    HostContents,
+    LoadReport,
+    LookupReport,
+    PreloadReport,
+    ResidentAdapter,
+)
 from tests.api.harness import Bench, serving
 from tests.api.metrics.test_registry import scrape, state
 from tests.api.scripted_engine import saying
@@ -104,10 +112,10 @@ async def test_what_host_memory_holds_is_drawn(bench: Bench) -> None:
     engine = bench.engine(saying([]))
     held = [ResidentAdapter(name="a", digest="sha256:a", rank=8, size_bytes=30, pinned=False)]
     async with serving(bench, engine) as client:
-        engine.report(state(host=held, host_bytes=30, host_budget_bytes=100))
+        engine.report(state(host=HostContents(3, held), host_bytes=30, host_budget_bytes=100))
         engine.report(lookup("host"))
         read = await scrape(client)
-    assert read("switchyard_adapters_in_host") == 1
+    assert read("switchyard_adapters_in_host") == 3
     assert (read("switchyard_adapter_host_bytes"), read("switchyard_adapter_host_budget_bytes")) == (30, 100)
     assert read("vllm:lora_adapter_loaded", adapter_name="a", level="host", pinned="false", rank="8") == 1
     assert read("switchyard_adapter_cache_hits_total", tier="host") == 1

@@ -8,7 +8,7 @@ from adapters_store import AdapterEntry, clock
 from server.adapters.traffic.traffic_model import TrafficModel, Usage
 from server.api.metrics.sizing_metrics import Sizing
 from server.api.preloading.usage_report import DAY, UsageReport, advice, by_name
-from server.engine.messages import ResidentAdapter
+from server.engine.messages import HostContents, ResidentAdapter
 from tests.api.harness import Bench
 from tests.api.metrics.test_registry import state
 
@@ -78,7 +78,7 @@ def test_tiers_pins_and_sizes_are_told(entries: list[AdapterEntry]) -> None:
     def held(name: str) -> ResidentAdapter:
         return ResidentAdapter(name=name, digest="sha256:0", rank=8, size_bytes=1, pinned=False)
 
-    snapshot = state(resident=[held("a")], host=[held("a"), held("b")])
+    snapshot = state(resident=[held("a")], host=HostContents(2, [held("a"), held("b")]))
     answer = report(entries, [], state=snapshot, pins=["b@prod"]).answer(entries, unused_days=None, limit=10)
     told = {one["id"]: (one["tier"], one["pinned"], one["last_asked"]) for one in answer["data"]}
     assert told == {"a": ("device", False, None), "b": ("host", True, None), "c": ("store", False, None)}
