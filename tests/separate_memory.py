@@ -15,6 +15,10 @@ class Piece:
 
     size_bytes: int
 
+    @property
+    def shared_bytes(self) -> int:
+        return self.size_bytes
+
 
 class SeparateMemory:
     """A `DeviceMemory` of `budget_bytes`, all of which others could use where no adapter lies."""
@@ -23,6 +27,10 @@ class SeparateMemory:
         self.budget_bytes = self.floor_bytes = budget_bytes
         self.used_bytes = 0
         self._dtype = dtype
+
+    @property
+    def lent_bytes(self) -> int:
+        return self.used_bytes
 
     @property
     def free_bytes(self) -> int:
@@ -40,9 +48,6 @@ class SeparateMemory:
 
     def in_the_way(self, form: NormalForm, without: Sequence[Reservation]) -> Sequence[Reservation]:
         return without
-
-    def shared_bytes(self, reservation: Reservation) -> int:
-        return reservation.size_bytes
 
     def reserve(self, form: NormalForm) -> Piece | None:
         if not self.fits(form):

@@ -13,6 +13,10 @@ class Reservation(Protocol):
     def size_bytes(self) -> int:
         """What it counts for, rounded up to how the memory is given out."""
 
+    @property
+    def shared_bytes(self) -> int:
+        """What of it others than adapters could use in its place."""
+
 
 class DeviceMemory(Protocol):
     """Memory for adapters. The engine's thread calls everything, `bytes_for` and `copy` the loader's threads too."""
@@ -28,6 +32,10 @@ class DeviceMemory(Protocol):
     @property
     def used_bytes(self) -> int:
         """What is reserved now."""
+
+    @property
+    def lent_bytes(self) -> int:
+        """What of that others than adapters could use in their place."""
 
     @property
     def free_bytes(self) -> int:
@@ -48,9 +56,6 @@ class DeviceMemory(Protocol):
 
     def in_the_way(self, form: NormalForm, without: Sequence[Reservation]) -> Sequence[Reservation]:
         """Those of `without` that do for `fits` alone, where all of them do."""
-
-    def shared_bytes(self, reservation: Reservation) -> int:
-        """What of a reservation others than adapters could use in its place."""
 
     def reserve(self, form: NormalForm) -> Reservation | None:
         """Take the memory for a form; None, and no change, where it is not free."""

@@ -125,7 +125,7 @@ class DeviceTier:
         """
         idle = [digest for digest, _, _ in self._idle()]
         for digest in sorted(idle, key=lambda digest: digest in self.wanted):
-            shared = self.memory.shared_bytes(self.residents[digest].reservation)
+            shared = self.residents[digest].reservation.shared_bytes
             if shared:
                 yield digest, shared
 

@@ -180,6 +180,8 @@ class Residency:
         The coldest leave first, and what requests wait for last; `keep` stays. Evicts nothing, and returns 0, where all
         would not do.
         """
+        if size_bytes > self.memory.lent_bytes:
+            return 0
         given_up, victims = 0, []
         for digest, shared in self.device.lendable():
             if given_up >= size_bytes:

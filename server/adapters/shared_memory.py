@@ -33,6 +33,7 @@ class PageReservation:
 
     runs: Runs
     size_bytes: int
+    shared_bytes: int
 
 
 class SharedMemory:
@@ -66,6 +67,11 @@ class SharedMemory:
         return self._pages.adapters * self._pages.page_bytes
 
     @property
+    def lent_bytes(self) -> int:
+        """What of that keys and values could use in their place."""
+        return self._pages.lent * self._pages.page_bytes
+
+    @property
     def free_bytes(self) -> int:
         """What can be reserved now without another adapter's leaving; a run of pages may still find no place."""
         return self._pages.adapters_available * self._pages.page_bytes
@@ -95,11 +101,10 @@ class SharedMemory:
         """Take pages for a form; None, and no change, where too few are free or no neighbours among them."""
         packing = self._plan(form).packing
         runs = self._pages.take_runs(packing.runs)
-        return None if runs is None else PageReservation(runs, packing.pages * self._pages.page_bytes)
-
-    def shared_bytes(self, reservation: Reservation) -> int:
-        """What of a reservation keys and values could use in its place."""
-        return self._pages.shared_in(_held(reservation).runs) * self._pages.page_bytes
+        if runs is None:
+            return None
+        page_bytes = self._pages.page_bytes
+        return PageReservation(runs, packing.pages * page_bytes, self._pages.shared_in(runs) * page_bytes)
 
     def copy(self, form: NormalForm, reservation: Reservation) -> NormalForm:
         """The form in its reservation, in the engine's number format. What lies together is copied at once."""

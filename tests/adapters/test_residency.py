@@ -1,6 +1,7 @@
 """The device tier: who gets onto it, who leaves it, and in which order."""
 
 import itertools
+from unittest.mock import patch
 
 from server.adapters.eviction.choice import PolicyName
 from server.adapters.foretold import Foretold
@@ -266,3 +267,11 @@ def test_what_an_operator_wants_here_is_never_drained_since_it_would_not_leave()
     bench.end_load("cold", 4)
     assert bench.settle("cold") == "sha256:cold"
     assert bench.residency.to_drain_for("sha256:cold") == {"sha256:busy"}
+
+
+def test_more_than_adapters_have_in_all_is_refused_without_a_look_at_each() -> None:
+    bench = Bench()
+    bench.load("a", 3)
+    with patch.object(bench.residency.device, "lendable", side_effect=AssertionError("looked")):
+        assert bench.residency.give_up(4) == 0
+    assert bench.residency.give_up(3) == 3

@@ -145,7 +145,8 @@ def test_a_form_that_finds_no_place_takes_nothing() -> None:
 def test_only_pages_beyond_its_floor_are_of_use_to_keys_and_values() -> None:
     device = Device()
     held = [device.place(NormalForm({"m": LinearForm(bias=torch.zeros(2000))}))[1] for _ in range(4)]
-    assert [device.memory.shared_bytes(reservation) for reservation in held] == [0, 0, 0, 2 * PAGE_BYTES]
+    assert [reservation.shared_bytes for reservation in held] == [0, 0, 0, 2 * PAGE_BYTES]
+    assert device.memory.lent_bytes == 2 * PAGE_BYTES
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
