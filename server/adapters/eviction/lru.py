@@ -5,12 +5,14 @@ from collections.abc import Iterator, Mapping
 
 from server.adapters.eviction.ranking import Ranking
 
+_REMEMBERED = 200_000
+
 
 class LeastRecentlyUsed:
     """Worth is the time of the last request. Predictions and costs are ignored: nothing cold is worth a place."""
 
     def __init__(self) -> None:
-        self._asked: dict[str, float] = {}
+        self._asked: dict[str, float] = {}  # of what is not held; the longest ago first
         self._held = Ranking()
 
     def asked(self, key: str, now: float) -> None:
@@ -18,7 +20,10 @@ class LeastRecentlyUsed:
         if key in self._held:
             self._held.set(key, now)
         else:
+            self._asked.pop(key, None)
             self._asked[key] = now
+            if len(self._asked) > _REMEMBERED:
+                del self._asked[next(iter(self._asked))]
 
     def admitted(self, key: str, size_bytes: int, reload_seconds: float, now: float) -> None:
         """See `EvictionPolicy`."""

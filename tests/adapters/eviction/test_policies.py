@@ -3,13 +3,16 @@
 import math
 from itertools import islice
 from typing import get_args
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from server.adapters.eviction import lru
 from server.adapters.eviction.choice import PolicyName, eviction_policy
 from server.adapters.eviction.decayed_rates import DecayedRates
+from server.adapters.eviction.lru import LeastRecentlyUsed
 from server.adapters.eviction.request_pace import RequestPace
 
 NAMES: tuple[PolicyName, ...] = get_args(PolicyName)
@@ -52,6 +55,14 @@ def test_lru_gives_up_what_was_asked_for_longest_ago() -> None:
         policy.asked(key, now)
         policy.admitted(key, 1, 1.0, now)
     assert list(policy.coldest(4)) == ["b", "c", "a"]
+
+
+def test_lru_forgets_what_was_asked_for_longest_ago_and_never_came() -> None:
+    policy = LeastRecentlyUsed()
+    with patch.object(lru, "_REMEMBERED", 2):
+        for now, key in enumerate("abac"):
+            policy.asked(key, now)
+    assert [policy.worth(key, 1, 1.0, 4) for key in "abc"] == [2, -math.inf, 3]
 
 
 def test_lfu_keeps_the_often_asked_over_the_recently_asked() -> None:
