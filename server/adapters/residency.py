@@ -224,7 +224,9 @@ class Residency:
                 continue
             form = self._form(digest)
             if form is None:
-                if not self._loader.start(version) and refused is None:
+                # After a refusal all would be refused, but a preload's read may still go as a request's from now on.
+                may_start = refused is None or self._loader.is_preload(digest)
+                if may_start and not self._loader.start(version):
                     refused = index
             elif blocked is None and not self._place(version, form, protected=older):
                 blocked = digest

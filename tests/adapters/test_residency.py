@@ -275,3 +275,12 @@ def test_more_than_adapters_have_in_all_is_refused_without_a_look_at_each() -> N
     with patch.object(bench.residency.device, "lendable", side_effect=AssertionError("looked")):
         assert bench.residency.give_up(4) == 0
     assert bench.residency.give_up(3) == 3
+
+
+def test_after_a_refusal_no_more_reads_are_started_but_queued_preloads_go_as_requests() -> None:
+    bench = Bench(max_pending=1)
+    bench.loader.start(adapter("foretold"), preload=True)
+    with patch.object(bench.loader, "start", wraps=bench.loader.start) as start:
+        bench.settle("a", "b", "c", "foretold")
+    assert [call.args[0].name for call in start.call_args_list] == ["a", "b", "foretold", "b"]
+    assert not bench.loader.is_preload("sha256:foretold")
