@@ -1,6 +1,7 @@
 """Least recently used: the baseline that every other policy is compared with."""
 
 import math
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 
 from server.adapters.eviction.ranking import Ranking
@@ -12,7 +13,7 @@ class LeastRecentlyUsed:
     """Worth is the time of the last request. Predictions and costs are ignored: nothing cold is worth a place."""
 
     def __init__(self) -> None:
-        self._asked: dict[str, float] = {}  # of what is not held; the longest ago first
+        self._asked: OrderedDict[str, float] = OrderedDict()  # of what is not held; the longest ago first
         self._held = Ranking()
 
     def asked(self, key: str, now: float) -> None:
@@ -20,10 +21,10 @@ class LeastRecentlyUsed:
         if key in self._held:
             self._held.set(key, now)
         else:
-            self._asked.pop(key, None)
             self._asked[key] = now
+            self._asked.move_to_end(key)
             if len(self._asked) > _REMEMBERED:
-                del self._asked[next(iter(self._asked))]
+                self._asked.popitem(last=False)
 
     def admitted(self, key: str, size_bytes: int, reload_seconds: float, now: float) -> None:
         """See `EvictionPolicy`."""
