@@ -11,7 +11,7 @@ as wasted.
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Literal
 
@@ -174,7 +174,7 @@ class Residency:
         self._preloading.foretell(foretold)
         self.device.kept = self._preloading.pinned
 
-    def give_up(self, size_bytes: int, *, keep: str | None = None) -> int:
+    def give_up(self, size_bytes: int, *, keep: Collection[str] = ()) -> int:
         """Evict idle versions until others than adapters can use so many bytes more; what they can use more.
 
         The coldest leave first, and what requests wait for last; `keep` stays. Evicts nothing, and returns 0, where all
@@ -186,7 +186,7 @@ class Residency:
         for digest, shared in self.device.lendable():
             if given_up >= size_bytes:
                 break
-            if digest != keep:
+            if digest not in keep:
                 victims.append(digest)
                 given_up += shared
         if given_up < size_bytes:

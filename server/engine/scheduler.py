@@ -272,37 +272,54 @@ class Scheduler:
         queues = self.waiting.by_age()
         for queue in queues:
             queue.account_hold(now)
-        ready = [queue for queue in queues if queue.digest is None or self._residency.is_resident(queue.digest)]
-        for queue, first in self._fair.turns(ready, now):
+        lacking: Sequence | None = None
+        for queue, first in self._fair.turns([queue for queue in queues if self._is_ready(queue)], now):
             if len(self._running) >= self._limits.max_rows or self._token_budget(planned) <= 0:
                 return
             if blocked is not None and queue.digest in draining and queue.opened > blocked.opened:
                 continue
+            if not self._is_ready(queue):
+                continue  # its version was given up for a group of this step
+            if lacking is not None and (queue.digest is None or queue.opened >= lacking.arrived):
+                continue
             if busy and self._window_is_open(queue, now):
                 queue.hold(now)
-            elif not self._admit_group(queue, first, planned, now):
-                return
+            else:
+                lacking = self._admit_group(queue, first, planned, now, lacking) or lacking
+
+    def _is_ready(self, queue: AdapterQueue) -> bool:
+        """Is what would answer the group on the device?"""
+        return queue.digest is None or self._residency.is_resident(queue.digest)
 
     def _admit_group(
-        self, queue: AdapterQueue, first: Sequence | None, planned: dict[Sequence, int], now: float
-    ) -> bool:
-        """Start the sequences of one group, `first` before the others; False when blocks lack for one.
+        self,
+        queue: AdapterQueue,
+        first: Sequence | None,
+        planned: dict[Sequence, int],
+        now: float,
+        lacking: Sequence | None,
+    ) -> Sequence | None:
+        """Start the sequences of one group, `first` before the others; the one that lacked blocks, if one did.
 
-        Nothing overtakes that one: it has the next turn.
+        It has the next turn, and nothing overtakes it but, while it is `lacking`, those that are older and whose versions
+        are not given up for it: these may be all that it lacks.
         """
-        held, opened, size, lacking = queue.held_seconds, queue.opened, 0, False
+        held, opened, size, short = queue.held_seconds, queue.opened, 0, None
         window = self._window.length(queue, now, self._step_seconds)
         prefilling = self._prefilling()
         group = [first, *(other for other in queue.sequences if other is not first)] if first else queue.sequences
         for sequence in group[: self._limits.max_group]:
+            if lacking is not None and sequence.arrived >= lacking.arrived:
+                continue
             if self._next_prefix(sequence) in prefilling:
                 continue
             budget = self._token_budget(planned)
             if len(self._running) >= self._limits.max_rows or budget <= 0:
                 break
             if not self._take_row(sequence):
-                self._fair.lacked_blocks(sequence)
-                lacking = True
+                if lacking is None:
+                    self._fair.lacked_blocks(sequence)
+                short = sequence
                 break
             prefilling |= self._unsealed(sequence)
             self.waiting.remove(sequence)
@@ -322,7 +339,7 @@ class Scheduler:
                 )
             )
             queue.held_seconds = 0.0
-        return not lacking
+        return short
 
     def _prefilling(self) -> set[BlockHash]:
         """The prefixes that running rows are about to compute."""
@@ -382,10 +399,16 @@ class Scheduler:
         return True
 
     def _has_room(self, blocks: int, sequence: Sequence) -> bool:
-        """Are so many blocks available for a sequence, if adapters that nobody uses leave for them?"""
+        """Are so many blocks available for a sequence, if adapters that nobody uses leave for them?
+
+        Before it has started, those that older requests wait for stay.
+        """
         lacking = blocks - self._kv.available
         if lacking > 0:
-            self._residency.give_up(lacking * self._kv.pages.page_bytes, keep=sequence.digest)
+            keep = set() if sequence.started else self.waiting.digests_before(sequence.arrived)
+            if sequence.digest is not None:
+                keep.add(sequence.digest)
+            self._residency.give_up(lacking * self._kv.pages.page_bytes, keep=keep)
         return blocks <= self._kv.available
 
     def _announce(self, sequence: Sequence) -> None:

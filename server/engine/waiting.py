@@ -90,6 +90,10 @@ class WaitingQueues:
             begun[queue.tenant] += 1
         return [queue for _, queue in sorted(rounds, key=lambda turn: turn[0])]
 
+    def digests_before(self, arrived: float) -> set[str]:
+        """The adapter versions that requests wait for which came before that time."""
+        return {queue.digest for queue in self._queues.values() if queue.digest and queue.opened < arrived}
+
     def __iter__(self) -> Iterator[Sequence]:
         for queue in self._queues.values():
             yield from queue.sequences

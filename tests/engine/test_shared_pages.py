@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from server.engine.messages import EvictionReport, Failed, LoadReport, Started
 from tests.engine.hand_made import adapter as named
 from tests.engine.scheduler_simulation import Simulation
+from tests.scripted_loader import ScriptedLoader, form_of
 
 NAMES = "abcdefgh"
 
@@ -157,3 +158,30 @@ def test_every_request_ends_and_every_page_comes_back(
     assert all(cancel or sequence.generated == tokens for sequence, tokens, cancel in ended)
     assert not any(started.fallback for started in simulation.seen(Started))
     assert simulation.pages.adapters == len(simulation.residency.resident())
+
+
+def test_a_group_whose_version_was_given_up_for_another_of_the_same_step_waits_for_it_again() -> None:
+    simulation = Simulation(
+        blocks=8, device_adapters=4, shared=8, window=0, loader=ScriptedLoader(immediate=form_of(4 * 128))
+    )
+    idle_adapters(simulation, "abc")
+    simulation.arrive(prompt=33, tokens=2)
+    waiting = [simulation.arrive(named(name), tokens=1) for name in "abc"]
+    simulation.run()
+    assert simulation.seen(EvictionReport)
+    assert [sequence.digest for sequence in waiting] == [named(name).digest for name in "abc"]
+
+
+def test_a_version_that_an_older_request_waits_for_is_not_given_up_for_a_younger_one() -> None:
+    simulation = Simulation(
+        blocks=8, device_adapters=4, shared=8, window=0, loader=ScriptedLoader(immediate=form_of(4 * 128))
+    )
+    idle_adapters(simulation, "abc")
+    simulation.now += 0.001
+    older = [simulation.arrive(named(name), tenant="t", tokens=3) for name in "abc"]
+    simulation.now += 0.001
+    younger = simulation.arrive(prompt=33, tokens=2, tenant="u", priority=9)
+    simulation.scheduler._fair.lacked_blocks(younger)
+    simulation.run()
+    assert simulation.admissions() == [*(sequence.id for sequence in older), younger.id]
+    assert simulation.seen(LoadReport) == []
