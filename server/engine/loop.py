@@ -5,6 +5,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import torch
 
@@ -52,6 +53,14 @@ class _Wake:
     """Put into the inbox when something other than a command happened."""
 
 
+@dataclass(frozen=True)
+class _Arrival:
+    """A request as it came: the loop may take it up a whole step later."""
+
+    submit: Submit
+    at: float
+
+
 class EngineLoop:
     """Runs until `Stop`. `deliver` receives the events of each iteration, in order, on the loop's thread."""
 
@@ -75,7 +84,7 @@ class EngineLoop:
         self._eos = eos_token_ids
         self._deliver_events = deliver
         self._clock = clock
-        self._inbox: queue.SimpleQueue[Command | list[Foretold] | _Wake] = queue.SimpleQueue()
+        self._inbox: queue.SimpleQueue[Command | _Arrival | list[Foretold] | _Wake] = queue.SimpleQueue()
         self._outbox: list[Event] = []
         self._loader = make_loader(lambda: self._inbox.put(_Wake()))
         self._grammars = GrammarQueue(compile_grammar, lambda: self._inbox.put(_Wake()))
@@ -94,9 +103,12 @@ class EngineLoop:
 
     def send(self, command: Command) -> None:
         """Hand a command to the loop, from any thread. A cold adapter starts loading at once, beside the step."""
-        self._inbox.put(measured(command) if isinstance(command, Forecast) else command)
-        if isinstance(command, Submit) and command.adapter and self.residency.is_cold(command.adapter.digest):
-            self._loader.start(command.adapter)
+        if isinstance(command, Submit):
+            self._inbox.put(_Arrival(command, self._clock()))
+            if command.adapter and self.residency.is_cold(command.adapter.digest):
+                self._loader.start(command.adapter)
+        else:
+            self._inbox.put(measured(command) if isinstance(command, Forecast) else command)
 
     def run(self) -> None:
         """Serve until `Stop`; then cancel what is left."""
@@ -126,11 +138,11 @@ class EngineLoop:
         except queue.Empty:
             pass
 
-    def _handle(self, command: Command | list[Foretold] | _Wake) -> None:
+    def _handle(self, command: Command | _Arrival | list[Foretold] | _Wake) -> None:
         match command:
-            case Submit():
-                sequence = Sequence(command, self._clock())
-                (self.scheduler if command.sampling.grammar is None else self._grammars).add(sequence)
+            case _Arrival(submit, at):
+                sequence = Sequence(submit, at)
+                (self.scheduler if submit.sampling.grammar is None else self._grammars).add(sequence)
             case Cancel():
                 self._cancel(command.request_id)
             case Unload():

@@ -301,8 +301,8 @@ class Scheduler:
     ) -> Sequence | None:
         """Start the sequences of one group, `first` before the others; the one that lacked blocks, if one did.
 
-        It has the next turn, and nothing overtakes it but, while it is `lacking`, those that are older and whose versions
-        are not given up for it: these may be all that it lacks.
+        It has the next turn, and nothing overtakes it but, while it is `lacking`, those that are older and whose
+        versions are not given up for it: these may be all that it lacks.
         """
         held, opened, size, short = queue.held_seconds, queue.opened, 0, None
         window = self._window.length(queue, now, self._step_seconds)

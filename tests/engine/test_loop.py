@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 
@@ -313,3 +314,35 @@ def test_a_forecast_brings_versions_onto_the_device_before_anybody_asks(
     host = next(one for one in reversed(reports) if isinstance(one, EngineState))
     assert {one.name for one in host.host.latest} == {"hot", "warm"}
     assert 0 < host.host_bytes <= host.host_budget_bytes
+
+
+def hold_a_step(engine: InProcessEngine, monkeypatch: pytest.MonkeyPatch) -> tuple[threading.Event, threading.Event]:
+    """Make the next step last until the second event is set; the first says that it has begun."""
+    runner = engine.built.loop._runner
+    genuine, begun, may_end = runner.run, threading.Event(), threading.Event()
+
+    def held(batch: Batch) -> torch.Tensor:
+        begun.set()
+        assert may_end.wait(30)
+        return genuine(batch)
+
+    monkeypatch.setattr(runner, "run", held)
+    return begun, may_end
+
+
+def test_the_time_of_a_request_runs_while_a_step_does(
+    run: Callable[..., list[Report]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(engine: InProcessEngine) -> None:
+        begun, may_end = hold_a_step(engine, monkeypatch)
+        running_one = asyncio.create_task(answer(engine, submit(range(10))))
+        await asyncio.to_thread(begun.wait, 10)
+        late = asyncio.create_task(answer(engine, msgspec.structs.replace(submit(range(5)), timeout=0.05)))
+        await asyncio.sleep(0.1)
+        may_end.set()
+        failed = (await late).failed
+        assert failed is not None
+        assert failed.code == "deadline_exceeded"
+        assert (await running_one).finish_reason == "length"
+
+    run(scenario)
