@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from server.engine.messages import Failed
 from server.engine.sequence import Sequence
 
 _ADVICE = "give it more time, ask for fewer tokens, or send it again when the server has less to do"
@@ -23,16 +24,16 @@ class Deadlines:
         """A step took that long."""
         self._fastest_step = min(self._fastest_step, seconds)
 
-    def late(self, sequences: Iterable[Sequence], now: float) -> Iterator[tuple[Sequence, str]]:
-        """The sequences that are to end now, each with what to tell its client."""
+    def late(self, sequences: Iterable[Sequence], now: float) -> Iterator[tuple[Sequence, Failed]]:
+        """The sequences that are to end now, each with what its client is told."""
         for sequence in sequences:
             deadline = sequence.deadline
             if deadline is None:
                 continue
             if now >= deadline:
-                yield sequence, f"timeout: {_state_of(sequence)} when the time of the request was over; {_ADVICE}"
+                yield sequence, _too_late(sequence, f"{_state_of(sequence)} when the time of the request was over")
             elif not sequence.started and now + self._least_seconds(sequence) > deadline:
-                yield sequence, f"timeout: the first token cannot come in the time of the request any more; {_ADVICE}"
+                yield sequence, _too_late(sequence, "the first token cannot come in the time of the request any more")
 
     def _least_seconds(self, sequence: Sequence) -> float:
         """A lower bound on the time to the first token."""
@@ -42,7 +43,13 @@ class Deadlines:
         return self._fastest_step * -(-least // self._max_batch_tokens)
 
 
+def _too_late(sequence: Sequence, why: str) -> Failed:
+    return Failed(request_id=sequence.id, code="deadline_exceeded", message=f"timeout: {why}; {_ADVICE}")
+
+
 def _state_of(sequence: Sequence) -> str:
+    if sequence.request.sampling.grammar is not None and sequence.constraint is None:
+        return "its grammar was still being compiled"
     if not sequence.started:
         return "no row or no adapter was free yet"
     return f"{sequence.generated} tokens had been generated"

@@ -131,8 +131,8 @@ class EngineLoop:
         """Take every command there is; wait for one when no row runs."""
         try:
             if not self.scheduler.running:
-                timeout = _IDLE_POLL if self.scheduler.has_work or self._state_pending else None
-                self._handle(self._inbox.get(timeout=timeout))
+                waits = self.scheduler.has_work or len(self._grammars) or self._state_pending
+                self._handle(self._inbox.get(timeout=_IDLE_POLL if waits else None))
             while True:
                 self._handle(self._inbox.get_nowait())
         except queue.Empty:
@@ -221,12 +221,15 @@ class EngineLoop:
             self._outbox.append(event)
 
     def _take_compiled(self) -> None:
-        """Let the sequences wait for a row whose grammar has come; end those whose grammar cannot be."""
+        """Let the sequences wait for a row whose grammar has come; end those whose grammar cannot be, or is late."""
         for sequence, problem in self._grammars.take():
             if problem is None:
                 self.scheduler.add(sequence)
             else:
                 self._outbox.append(Failed(request_id=sequence.id, code="invalid_value", message=problem))
+        for sequence, failed in self.scheduler.deadlines.late(self._grammars.sequences(), self._clock()):
+            self._grammars.remove(sequence.id)
+            self._outbox.append(failed)
 
     def _cancel(self, request_id: str) -> None:
         """End a request, wherever it is; an unknown one has ended already."""

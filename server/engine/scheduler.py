@@ -65,7 +65,7 @@ class Scheduler:
         self._settled_at = clock()
         self._fair = FairQueue(limits.fairness, limits.starvation_seconds)
         self._window = Window(limits.window_mode, limits.window)
-        self._deadlines = Deadlines(limits.max_batch_tokens)
+        self.deadlines = Deadlines(limits.max_batch_tokens)
         self._step_seconds = 0.0  # an upper envelope: what the next step may well take
         self.waiting = WaitingQueues()
         self.preemptions = 0
@@ -120,7 +120,7 @@ class Scheduler:
     def advance(self, batch: Batch, seconds: float) -> None:
         """Account for a step that ran: its KV is computed, its full blocks may be shared."""
         self._step_seconds = max(seconds, 0.9 * self._step_seconds)
-        self._deadlines.ran(seconds)
+        self.deadlines.ran(seconds)
         for row in batch.rows:
             sequence = row.sequence
             if row.sample:
@@ -172,9 +172,9 @@ class Scheduler:
 
     def _drop_late(self, now: float) -> None:
         """End what can no longer be answered in its time."""
-        for sequence, message in self._deadlines.late(self.sequences(), now):
+        for sequence, failed in self.deadlines.late(self.sequences(), now):
             self.remove(sequence)
-            self._emit(Failed(request_id=sequence.id, code="deadline_exceeded", message=message))
+            self._emit(failed)
 
     def _settle_adapters(self, now: float) -> AdapterQueue | None:
         """Move loads on, let the base answer for what cannot load, and return the group that lacks device space.

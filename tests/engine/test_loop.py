@@ -12,6 +12,7 @@ import torch
 
 from server.config import Settings
 from server.engine.batch import Batch
+from server.engine.constraint import TokenConstraint
 from server.engine.in_process import InProcessEngine
 from server.engine.messages import (
     EngineState,
@@ -344,5 +345,28 @@ def test_the_time_of_a_request_runs_while_a_step_does(
         assert failed is not None
         assert failed.code == "deadline_exceeded"
         assert (await running_one).finish_reason == "length"
+
+    run(scenario)
+
+
+def test_the_time_of_a_request_runs_while_its_grammar_is_compiled(
+    run: Callable[..., list[Report]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def scenario(engine: InProcessEngine) -> None:
+        may_end = threading.Event()
+
+        def compile_grammar(grammar: str) -> TokenConstraint:
+            assert may_end.wait(30)
+            raise ValueError("nobody waits for it")
+
+        monkeypatch.setattr(engine.built.loop._grammars, "_compile", compile_grammar)
+        late = await asyncio.wait_for(
+            answer(engine, msgspec.structs.replace(submit(range(5), grammar="any"), timeout=0.05)), 5
+        )
+        may_end.set()
+        assert late.failed is not None
+        assert late.failed.code == "deadline_exceeded"
+        assert "grammar" in late.failed.message
+        assert (await answer(engine, submit(range(5)))).finish_reason == "length"
 
     run(scenario)
