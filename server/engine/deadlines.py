@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from server.engine.batch import Batch
 from server.engine.messages import Failed
 from server.engine.sequence import Sequence
 
@@ -11,18 +12,21 @@ _ADVICE = "give it more time, ask for fewer tokens, or send it again when the se
 class Deadlines:
     """Says which sequences are late, or are certain to be.
 
-    A sequence without a row is certain to be late when even the fastest step that this engine has run, once for each
-    chunk of its prompt, would end past its deadline. Rows, blocks and its adapter are taken to be free at once, and all
-    of a prompt that may be cached to be cached: nothing that could be in time is ever dropped for a guess.
+    A sequence without a row is taken to be late when the fastest step of one row and one token that this engine has run,
+    once for each chunk of its prompt, would end past its deadline. Rows, blocks and its adapter are taken to be free at
+    once, and all of a prompt that may be cached to be cached. No step computes less than such a one, so only an engine
+    that has become faster since, or decoded nothing but long contexts alone, drops what could just have been in time.
+    Until it has run one, nothing is dropped before its deadline.
     """
 
     def __init__(self, max_batch_tokens: int) -> None:
         self._max_batch_tokens = max_batch_tokens
         self._fastest_step = float("inf")
 
-    def ran(self, seconds: float) -> None:
-        """A step took that long."""
-        self._fastest_step = min(self._fastest_step, seconds)
+    def ran(self, batch: Batch, seconds: float) -> None:
+        """A step took that long. Only one of one row and token counts: other steps say nothing of a smaller one."""
+        if batch.tokens == 1:
+            self._fastest_step = min(self._fastest_step, seconds)
 
     def late(self, sequences: Iterable[Sequence], now: float) -> Iterator[tuple[Sequence, Failed]]:
         """The sequences that are to end now, each with what its client is told."""

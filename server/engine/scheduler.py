@@ -120,7 +120,7 @@ class Scheduler:
     def advance(self, batch: Batch, seconds: float) -> None:
         """Account for a step that ran: its KV is computed, its full blocks may be shared."""
         self._step_seconds = max(seconds, 0.9 * self._step_seconds)
-        self.deadlines.ran(seconds)
+        self.deadlines.ran(batch, seconds)
         for row in batch.rows:
             sequence = row.sequence
             if row.sample:

@@ -52,6 +52,17 @@ def test_one_that_even_the_fastest_step_cannot_begin_in_time_is_not_begun() -> N
     assert len(simulation.steps) == steps
 
 
+def test_steps_of_many_tokens_say_nothing_of_what_a_small_one_takes() -> None:
+    simulation = Simulation(step_seconds=0.5, batch_tokens=64)
+    simulation.arrive(prompt=64, tokens=50)
+    simulation.step()
+    simulation.step_seconds = 0.005
+    small = simulation.arrive(prompt=4, tokens=1, deadline=0.3)
+    simulation.run()
+    assert late(simulation) == []
+    assert small.generated == 1
+
+
 @given(
     requests=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 6), st.floats(0.0, 0.2)), min_size=1, max_size=12),
     rows=st.integers(1, 4),
