@@ -63,6 +63,16 @@ def test_steps_of_many_tokens_say_nothing_of_what_a_small_one_takes() -> None:
     assert small.generated == 1
 
 
+def test_a_first_slow_step_of_one_token_alone_drops_nothing() -> None:
+    simulation = Simulation(step_seconds=0.5)
+    simulation.arrive(tokens=2)
+    simulation.run()
+    simulation.step_seconds = 0.005
+    small = simulation.arrive(tokens=1, deadline=0.3)
+    simulation.run()
+    assert small.generated == 1
+
+
 @given(
     requests=st.lists(st.tuples(st.integers(1, 40), st.integers(1, 6), st.floats(0.0, 0.2)), min_size=1, max_size=12),
     rows=st.integers(1, 4),
@@ -85,7 +95,7 @@ def test_every_request_is_answered_in_its_time_or_told_that_it_is_late(
 @given(prompt=st.integers(1, 60), tokens=st.integers(1, 5), spare=st.floats(0.0001, 0.01))
 def test_nothing_that_can_be_answered_in_time_is_dropped(prompt: int, tokens: int, spare: float) -> None:
     simulation = Simulation(batch_tokens=16, step_seconds=0.010)
-    simulation.arrive(tokens=2)
+    simulation.arrive(tokens=4)
     simulation.run()
     steps = -(-prompt // 16) + tokens - 1
     sequence = simulation.arrive(prompt=prompt, tokens=tokens, deadline=0.010 * steps + spare)
