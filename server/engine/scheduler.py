@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from server.adapters.loader import LoadFailure
 from server.adapters.residency import Residency
+from server.engine.adapter_waits import AdapterWaits
 from server.engine.batch import Batch, Row
 from server.engine.deadlines import Deadlines
 from server.engine.fair_queue import Fairness, FairQueue
@@ -62,7 +63,10 @@ class Scheduler:
         self._running: list[Sequence] = []
         self._preempted: list[Sequence] = []
         self._pinned: set[Sequence] = set()
-        self._settled_at = clock()
+        self._adapter_waits = AdapterWaits(
+            residency, timeout=limits.adapter_wait_timeout, patience=limits.space_patience, now=clock()
+        )
+        self._row_was_free = True
         self._fair = FairQueue(limits.fairness, limits.starvation_seconds)
         self._window = Window(limits.window_mode, limits.window)
         self.deadlines = Deadlines(limits.max_batch_tokens)
@@ -111,6 +115,7 @@ class Scheduler:
         planned, preempted = self._continue_running()
         if not preempted and self._resume(planned):
             self._admit(planned, now, blocked)
+        self._row_was_free = len(self._running) < self._limits.max_rows
         if not planned:
             return None
         rows = [self._row(sequence, count) for sequence, count in planned.items()]
@@ -182,27 +187,11 @@ class Scheduler:
         Space goes by age, in rounds between tenants, and not by who was served least: an order that changes with every
         token would have adapters evict each other in circles.
         """
-        elapsed, self._settled_at = now - self._settled_at, now
-        row_is_free = len(self._running) < self._limits.max_rows
         waiting = self.waiting.by_age() if self._limits.fairness == "none" else self.waiting.in_rounds()
-        queues = [queue for queue in waiting if queue.adapter is not None]
-        blocked = self._residency.settle(queue.adapter for queue in queues if queue.adapter is not None)
-        for queue in queues:
-            assert queue.adapter is not None
-            if self._residency.is_resident(queue.adapter.digest):
-                continue
-            failure = self._residency.failure(queue.adapter.digest)
-            for sequence in list(queue.sequences):
-                if row_is_free:
-                    sequence.adapter_wait += min(elapsed, now - sequence.arrived)
-                if failure is not None:
-                    self._fall_back(sequence, failure)
-                elif sequence.adapter_wait >= self._limits.adapter_wait_timeout:
-                    detail = (
-                        f"{queue.adapter.name} was not on the device within {self._limits.adapter_wait_timeout:g} s"
-                    )
-                    self._fall_back(sequence, LoadFailure("timeout", detail))
-        return next((queue for queue in queues if queue.sequences and queue.digest == blocked), None)
+        blocked, in_vain = self._adapter_waits.settle(waiting, self._pinned, now, row_was_free=self._row_was_free)
+        for sequence, failure in in_vain:
+            self._fall_back(sequence, failure)
+        return blocked if blocked is not None and blocked.sequences else None
 
     def _fall_back(self, sequence: Sequence, failure: LoadFailure) -> None:
         """Answer from the base, or refuse where the request forbids that."""
@@ -268,7 +257,7 @@ class Scheduler:
     def _admit(self, planned: dict[Sequence, int], now: float, blocked: AdapterQueue | None) -> None:
         """Admit waiting groups in the order of their turns, while rows, tokens and blocks last."""
         busy = bool(self._running)
-        draining = self._draining(blocked, now)
+        draining = self._adapter_waits.draining(blocked, now)
         queues = self.waiting.by_age()
         for queue in queues:
             queue.account_hold(now)
@@ -364,12 +353,6 @@ class Scheduler:
     def _token_budget(self, planned: dict[Sequence, int]) -> int:
         """Tokens that the step can still take."""
         return self._limits.max_batch_tokens - sum(planned.values())
-
-    def _draining(self, blocked: AdapterQueue | None, now: float) -> set[str]:
-        """The adapters that must make place for a group that lacks device space, once it has been patient."""
-        if blocked is None or blocked.digest is None or now - blocked.opened <= self._limits.space_patience:
-            return set()
-        return self._residency.to_drain_for(blocked.digest)
 
     def _window_is_open(self, queue: AdapterQueue, now: float) -> bool:
         """Would the group still be within its window at the next step?"""

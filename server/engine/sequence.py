@@ -16,7 +16,7 @@ class Sequence:
     """The mutable state of one request; only the engine thread touches it.
 
     `tokens` is the prompt and what was generated; the KV of the first `computed` of them lies in `blocks`.
-    `adapter_wait` counts the seconds in which a row was free and only the adapter was missing.
+    `adapter_wait` counts the seconds in which a row and device space were free and only the adapter was missing.
     `adapter` is what will answer: it becomes None when the request falls back to the base. `tier` is the nearest one
     that had the adapter when the request came. `constraint` is the state of its grammar. Of the prompt's tokens
     `scored` have been scored, the first one, which has no score, included.

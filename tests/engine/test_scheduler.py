@@ -304,6 +304,40 @@ def test_waiting_for_a_row_is_not_waiting_for_an_adapter() -> None:
     assert [started.fallback for started in simulation.seen(Started)] == [None, None]
 
 
+def test_a_busy_device_is_waited_for_beyond_the_timeout_of_loads() -> None:
+    simulation = Simulation(rows=8, blocks=400, device_adapters=2, window=0, timeout=1.0, step_seconds=0.05)
+    resident(simulation, "a", "b")
+    for adapter in (A, B):
+        simulation.arrive(adapter, tokens=100)
+    simulation.step()
+    late = [simulation.arrive(named(name), tokens=2) for name in "cde"]
+    simulation.run()
+    assert all(sequence.failure is None for sequence in late)
+    assert simulation.now - late[0].arrived > 4
+
+
+def test_device_space_that_younger_requests_hold_for_ever_ends_in_a_fallback() -> None:
+    simulation = Simulation(rows=8, blocks=400, device_adapters=1, window=0, timeout=1.0, step_seconds=0.05)
+    resident(simulation, "a")
+    simulation.residency.device.kept = frozenset({A.digest})
+    waiting = simulation.arrive(B, tokens=2)
+    for _ in range(40):
+        simulation.arrive(A, tokens=4)
+        assert simulation.step()
+    assert waiting.failure is not None
+    assert waiting.failure.reason == "timeout"
+    assert waiting.started
+
+
+def test_a_step_in_which_every_row_was_taken_is_not_charged_when_one_ends_with_it() -> None:
+    simulation = Simulation(rows=1, timeout=1.0, step_seconds=3.0, loader=ScriptedLoader())
+    simulation.arrive(tokens=1)
+    waiting = simulation.arrive(A, tokens=1)
+    simulation.step()
+    simulation.step()
+    assert waiting.adapter_wait == 0
+
+
 def test_other_adapters_run_on_while_one_is_drained_for_an_older_group() -> None:
     simulation = Simulation(rows=8, device_adapters=2, timeout=60, step_seconds=0.5, max_group=1)
     resident(simulation, "a", "b")
