@@ -296,10 +296,13 @@ class Scheduler:
         held, opened, size, short = queue.held_seconds, queue.opened, 0, None
         window = self._window.length(queue, now, self._step_seconds)
         prefilling = self._prefilling()
+        least = self.waiting.priority_beside(queue, self._is_ready) if self._limits.fairness == "tokens" else None
         group = [first, *(other for other in queue.sequences if other is not first)] if first else queue.sequences
         for sequence in group[: self._limits.max_group]:
             if lacking is not None and sequence.arrived >= lacking.arrived:
                 continue
+            if least is not None and sequence.request.priority < least and sequence is not first:
+                break  # others of the tenant go before it
             if self._next_prefix(sequence) in prefilling:
                 continue
             budget = self._token_budget(planned)

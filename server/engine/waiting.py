@@ -2,7 +2,7 @@
 
 import bisect
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from server.engine.messages import AdapterVersion
 from server.engine.sequence import Sequence
@@ -89,6 +89,15 @@ class WaitingQueues:
             rounds.append((begun[queue.tenant], queue))
             begun[queue.tenant] += 1
         return [queue for _, queue in sorted(rounds, key=lambda turn: turn[0])]
+
+    def priority_beside(self, queue: AdapterQueue, is_ready: Callable[[AdapterQueue], bool]) -> int | None:
+        """The highest priority in the tenant's other queues that are ready; None where it has none."""
+        others = (
+            other
+            for other in self._queues.values()
+            if other.tenant == queue.tenant and other is not queue and is_ready(other)
+        )
+        return max((other.priority for other in others), default=None)
 
     def digests_before(self, arrived: float) -> set[str]:
         """The adapter versions that requests wait for which came before that time."""

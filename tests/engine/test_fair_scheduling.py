@@ -83,6 +83,19 @@ def test_priorities_order_one_tenants_requests_and_no_one_elses() -> None:
     assert simulation.admissions() == [urgent.id, other.id, high.id, low.id]
 
 
+def test_an_urgent_request_does_not_take_less_urgent_neighbours_along_before_another_group() -> None:
+    simulation = Simulation(rows=4, blocks=200, device_adapters=3, window=0.0)
+    warm(simulation, "a", "b")
+    patient = [simulation.arrive(A, priority=-100, tokens=8) for _ in range(10)]
+    normal = simulation.arrive(B, tokens=8)
+    urgent = simulation.arrive(A, priority=10, tokens=8)
+    simulation.step()
+    assert normal.started
+    assert urgent.started
+    simulation.step()
+    assert sum(one.started for one in patient) == 2
+
+
 def test_a_request_of_the_lowest_priority_has_its_turn_in_the_end() -> None:
     simulation = Simulation(rows=1, max_group=1, blocks=200, starvation=0.5, step_seconds=0.010)
     low = simulation.arrive(priority=-100, tokens=2)
