@@ -67,6 +67,7 @@ class Scheduler:
             residency, timeout=limits.adapter_wait_timeout, patience=limits.space_patience, now=clock()
         )
         self._row_was_free = True
+        self._held: list[AdapterQueue] = []
         self._fair = FairQueue(limits.fairness, limits.starvation_seconds)
         self._window = Window(limits.window_mode, limits.window)
         self.deadlines = Deadlines(limits.max_batch_tokens)
@@ -256,13 +257,14 @@ class Scheduler:
 
     def _admit(self, planned: dict[Sequence, int], now: float, blocked: AdapterQueue | None) -> None:
         """Admit waiting groups in the order of their turns, while rows, tokens and blocks last."""
+        while self._held:
+            self._held.pop().account_hold(now)
+        if len(self._running) >= self._limits.max_rows or self._token_budget(planned) <= 0:
+            return
         busy = bool(self._running)
         draining = self._adapter_waits.draining(blocked, now)
-        queues = self.waiting.by_age()
-        for queue in queues:
-            queue.account_hold(now)
         lacking: Sequence | None = None
-        for queue, first in self._fair.turns([queue for queue in queues if self._is_ready(queue)], now):
+        for queue, first in self._fair.turns(filter(self._is_ready, self.waiting.by_age()), now):
             if len(self._running) >= self._limits.max_rows or self._token_budget(planned) <= 0:
                 return
             if blocked is not None and queue.digest in draining and queue.opened > blocked.opened:
@@ -273,6 +275,7 @@ class Scheduler:
                 continue
             if busy and self._window_is_open(queue, now):
                 queue.hold(now)
+                self._held.append(queue)
             else:
                 lacking = self._admit_group(queue, first, planned, now, lacking) or lacking
 

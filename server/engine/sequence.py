@@ -55,7 +55,7 @@ class Sequence:
         """Whose share of the engine it takes from."""
         return self.request.tenant
 
-    @property
+    @cached_property
     def deadline(self) -> float | None:
         """When the answer must be complete, on the clock of `arrived`; None is never."""
         return None if self.request.timeout is None else self.arrived + self.request.timeout

@@ -18,6 +18,7 @@ class AdapterQueue:
         self.adapter = adapter
         self.tenant = tenant
         self.sequences: list[Sequence] = []
+        self._oldest: Sequence | None = None
         self.held_seconds = 0.0
         self._held_at: float | None = None
 
@@ -33,12 +34,26 @@ class AdapterQueue:
     @property
     def oldest(self) -> Sequence:
         """The sequence that has waited longest."""
-        return min(self.sequences, key=lambda waiting: waiting.arrived)
+        if self._oldest is None:
+            self._oldest = min(self.sequences, key=lambda waiting: waiting.arrived)
+        return self._oldest
 
     @property
     def opened(self) -> float:
         """When the same-adapter window opened: the arrival of the longest-waiting sequence."""
         return self.oldest.arrived
+
+    def add(self, sequence: Sequence) -> None:
+        """A sequence waits here from now on."""
+        bisect.insort(self.sequences, sequence, key=lambda waiting: (-waiting.request.priority, waiting.arrived))
+        if self._oldest is not None and sequence.arrived < self._oldest.arrived:
+            self._oldest = sequence
+
+    def remove(self, sequence: Sequence) -> None:
+        """A sequence waits here no longer."""
+        self.sequences.remove(sequence)
+        if sequence is self._oldest:
+            self._oldest = None
 
     def hold(self, now: float) -> None:
         """The window holds the group back in the step that begins now, although a row is free."""
@@ -59,36 +74,48 @@ class WaitingQueues:
 
     def __init__(self) -> None:
         self._queues: dict[tuple[str, str | None], AdapterQueue] = {}
+        self._by_age: tuple[AdapterQueue, ...] | None = None
+        self._in_rounds: tuple[AdapterQueue, ...] | None = None
 
     def add(self, sequence: Sequence) -> None:
         key = (sequence.tenant, sequence.digest)
         queue = self._queues.get(key)
         if queue is None:
             queue = self._queues[key] = AdapterQueue(sequence.adapter, sequence.tenant)
-        bisect.insort(queue.sequences, sequence, key=lambda waiting: (-waiting.request.priority, waiting.arrived))
+        queue.add(sequence)
+        self._forget_order()
 
     def remove(self, sequence: Sequence) -> None:
         key = (sequence.tenant, sequence.digest)
         queue = self._queues[key]
-        queue.sequences.remove(sequence)
+        queue.remove(sequence)
         if not queue.sequences:
             del self._queues[key]
+        self._forget_order()
 
-    def by_age(self) -> list[AdapterQueue]:
+    def by_age(self) -> tuple[AdapterQueue, ...]:
         """The queues, the one whose oldest sequence has waited longest first."""
-        return sorted(self._queues.values(), key=lambda queue: queue.opened)
+        if self._by_age is None:
+            self._by_age = tuple(sorted(self._queues.values(), key=lambda queue: queue.opened))
+        return self._by_age
 
-    def in_rounds(self) -> list[AdapterQueue]:
+    def in_rounds(self) -> tuple[AdapterQueue, ...]:
         """The oldest queue of each tenant, then the second of each, and so on; each round by age.
 
         The order does not change with what is served, only with who waits, and the oldest of all is always first.
         """
+        if self._in_rounds is not None:
+            return self._in_rounds
         begun: Counter[str] = Counter()
         rounds = []
         for queue in self.by_age():
             rounds.append((begun[queue.tenant], queue))
             begun[queue.tenant] += 1
-        return [queue for _, queue in sorted(rounds, key=lambda turn: turn[0])]
+        self._in_rounds = tuple(queue for _, queue in sorted(rounds, key=lambda turn: turn[0]))
+        return self._in_rounds
+
+    def _forget_order(self) -> None:
+        self._by_age = self._in_rounds = None
 
     def priority_beside(self, queue: AdapterQueue, is_ready: Callable[[AdapterQueue], bool]) -> int | None:
         """The highest priority in the tenant's other queues that are ready; None where it has none."""

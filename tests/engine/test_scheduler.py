@@ -2,6 +2,7 @@
 
 import itertools
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -438,3 +439,12 @@ def test_every_request_ends_and_leaves_nothing_behind(
     for sequence, tokens, cancel in ended.values():
         assert cancel or sequence.generated == tokens
     assert simulation.residency.memory.used_bytes <= device_adapters * ADAPTER_BYTES
+
+
+def test_nobody_has_a_turn_while_every_row_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    simulation = Simulation(rows=1)
+    simulation.arrive(tokens=8)
+    simulation.step()
+    simulation.arrive(A)
+    monkeypatch.setattr(simulation.scheduler, "_fair", None)
+    assert simulation.scheduler.schedule() is not None

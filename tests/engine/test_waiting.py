@@ -1,5 +1,6 @@
 """The waiting queues: one per adapter version, ordered by arrival."""
 
+import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -24,6 +25,32 @@ def test_queues_and_their_sequences_come_in_the_order_of_arrival_whenever_they_w
         ages = [one.arrived for one in queue.sequences]
         assert ages == sorted(ages)
         assert queue.opened == ages[0]
+
+
+@given(
+    changes=st.lists(
+        st.tuples(st.booleans(), st.sampled_from([None, "a", "b"]), st.integers(0, 99), st.integers(-1, 1)), max_size=40
+    )
+)
+@settings(deadline=None)
+def test_the_order_is_kept_from_one_call_to_the_next_and_is_always_that_of_who_waits(
+    changes: list[tuple[bool, str | None, int, int]],
+) -> None:
+    waiting, there = WaitingQueues(), []
+    for number, (add, name, arrived, priority) in enumerate(changes):
+        if add or not there:
+            one = sequence(name=name, arrived=arrived + number / 100)
+            one.request = msgspec.structs.replace(one.request, priority=priority)
+            there.append(one)
+            waiting.add(one)
+        else:
+            waiting.remove(there.pop(arrived % len(there)))
+        queues = waiting.by_age()
+        assert waiting.by_age() is queues
+        assert waiting.in_rounds() is waiting.in_rounds()
+        assert set(waiting.in_rounds()) == set(queues)
+        oldest = [min(one.arrived for one in queue.sequences) for queue in queues]
+        assert [queue.opened for queue in queues] == oldest == sorted(oldest)
 
 
 def test_a_preempted_sequence_gets_its_place_back() -> None:
