@@ -323,7 +323,7 @@ class Scheduler:
             planned[sequence] = min(sequence.pending, budget)
             size += 1
         if size:
-            self._fair.took_turn(first)
+            self._fair.took_turn(first if first in planned else None)
             self._emit(
                 GroupReport(
                     digest=queue.digest,

@@ -108,6 +108,20 @@ def test_a_request_of_the_lowest_priority_has_its_turn_in_the_end() -> None:
     assert simulation.now - low.arrived < 0.5 + (AGED_TURN + 1) * 2 * 0.010
 
 
+def test_an_aged_turn_is_not_spent_while_its_request_waits_for_a_prefix() -> None:
+    simulation = Simulation(rows=4, blocks=400, starvation=0.5, window=0.0)
+    forerunner = simulation.arrive(tenant="t", prompt=20)
+    simulation.now += 0.001
+    aged = simulation.arrive(tenant="u", like=forerunner)
+    neighbour = simulation.arrive(tenant="u")
+    simulation.now += 1.0
+    for _ in range(AGED_TURN - 2):
+        simulation.scheduler._fair.took_turn(None)
+    simulation.step()
+    assert (forerunner.started, aged.started, neighbour.started) == (True, False, True)
+    assert simulation.scheduler._fair._since_aged == AGED_TURN
+
+
 def test_adapters_that_come_new_for_ever_do_not_starve_one_that_has_been_served() -> None:
     simulation = Simulation(rows=1, max_group=1, starvation=0.5, step_seconds=0.010, device_adapters=4)
     warm(simulation, "a")
