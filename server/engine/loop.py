@@ -30,6 +30,7 @@ from server.engine.messages import (
     StepReport,
     Stop,
     Submit,
+    Tier,
     Tokens,
     TokenScore,
     Unload,
@@ -55,10 +56,11 @@ class _Wake:
 
 @dataclass(frozen=True)
 class _Arrival:
-    """A request as it came: the loop may take it up a whole step later."""
+    """A request as it came, and the nearest tier that had its adapter then: the loop may take it up a step later."""
 
     submit: Submit
     at: float
+    tier: Tier | None
 
 
 class EngineLoop:
@@ -104,11 +106,18 @@ class EngineLoop:
     def send(self, command: Command) -> None:
         """Hand a command to the loop, from any thread. A cold adapter starts loading at once, beside the step."""
         if isinstance(command, Submit):
-            self._inbox.put(_Arrival(command, self._clock()))
+            tier = self._nearest_tier(command.adapter.digest) if command.adapter else None
+            self._inbox.put(_Arrival(command, self._clock(), tier))
             if command.adapter and self.residency.is_cold(command.adapter.digest):
                 self._loader.start(command.adapter)
         else:
             self._inbox.put(measured(command) if isinstance(command, Forecast) else command)
+
+    def _nearest_tier(self, digest: str) -> Tier:
+        """Where a version is nearest. Safe from any thread."""
+        if self.residency.is_resident(digest):
+            return "device"
+        return "host" if self.residency.device.holds(digest) or self.residency.host.holds(digest) else "store"
 
     def run(self) -> None:
         """Serve until `Stop`; then cancel what is left."""
@@ -140,8 +149,8 @@ class EngineLoop:
 
     def _handle(self, command: Command | _Arrival | list[Foretold] | _Wake) -> None:
         match command:
-            case _Arrival(submit, at):
-                sequence = Sequence(submit, at)
+            case _Arrival(submit, at, tier):
+                sequence = Sequence(submit, at, tier=tier)
                 (self.scheduler if submit.sampling.grammar is None else self._grammars).add(sequence)
             case Cancel():
                 self._cancel(command.request_id)

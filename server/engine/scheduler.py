@@ -95,7 +95,8 @@ class Scheduler:
         """Let a new sequence wait for its row."""
         self._sequences[sequence.id] = sequence
         if sequence.adapter is not None:
-            sequence.tier = self._residency.asked(sequence.adapter)
+            nearest = self._residency.asked(sequence.adapter)
+            sequence.tier = sequence.tier or nearest  # what was so when it came: its read may have ended since
             self._emit(LookupReport(name=sequence.adapter.name, digest=sequence.adapter.digest, tier=sequence.tier))
         self._window.arrived(sequence.digest, sequence.arrived)
         self._fair.enter(sequence)

@@ -349,6 +349,29 @@ def test_the_time_of_a_request_runs_while_a_step_does(
     run(scenario)
 
 
+def test_the_tier_of_a_request_is_what_it_was_when_it_came(
+    run: Callable[..., list[Report]], monkeypatch: pytest.MonkeyPatch, base: Path, tmp_path: Path
+) -> None:
+    cold = version(write_lora(base, tmp_path / "cold", seed=1))
+
+    async def scenario(engine: InProcessEngine) -> None:
+        begun, may_end = hold_a_step(engine, monkeypatch)
+        other = asyncio.create_task(answer(engine, submit(range(10))))
+        await asyncio.to_thread(begun.wait, 10)
+        asked = asyncio.create_task(answer(engine, submit(range(5), cold)))
+        async with asyncio.timeout(10):
+            while not engine.built.loop._loader.finished():
+                await asyncio.sleep(0.01)
+        may_end.set()
+        started = (await asked).started
+        assert started is not None
+        assert started.tier == "store"
+        await other
+
+    lookups = [report for report in run(scenario) if isinstance(report, LookupReport)]
+    assert [lookup.tier for lookup in lookups] == ["store"]
+
+
 def test_the_time_of_a_request_runs_while_its_grammar_is_compiled(
     run: Callable[..., list[Report]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
