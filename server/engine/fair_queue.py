@@ -10,8 +10,11 @@ from server.engine.waiting import AdapterQueue
 
 Fairness = Literal["tokens", "none"]
 
-_TenantTurn = tuple[float, int, Iterator[AdapterQueue], str]
-"""Tokens served, place by age, groups that have not had their turn, and the tenant's name."""
+_GroupTurn = tuple[int, float, int, AdapterQueue]
+"""The priority, negated; tokens served; place by age."""
+
+_TenantTurn = tuple[float, int, list[_GroupTurn], str]
+"""Tokens served, place by age, a heap of the groups that may have a turn, and the tenant's name."""
 
 INPUT_WEIGHT = 1.0
 OUTPUT_WEIGHT = 2.0
@@ -29,7 +32,7 @@ class FairQueue:
 
     Bound: a request that has waited for `starvation_seconds`, and whose adapter is on the device, has its turn after
     at most `AGED_TURN` admitted groups for itself and for each such request that came before it, whatever comes
-    after it. One that found too few free blocks has the very next turn.
+    after it. One that found too few free blocks has the very next turn, and nothing younger goes before it.
     """
 
     def __init__(self, fairness: Fairness, starvation_seconds: float) -> None:
@@ -38,6 +41,7 @@ class FairQueue:
         self._tenants: VirtualCounters[str] = VirtualCounters()
         self._adapters: dict[str, VirtualCounters[str | None]] = {}
         self._since_aged = 0
+        self._turns_taken = 0
         self._due: Sequence | None = None
         self._lacking: Sequence | None = None
 
@@ -78,7 +82,10 @@ class FairQueue:
         return self._tenants.served(tenant), self._adapters[tenant].served(digest)
 
     def turns(self, queues: Iterable[AdapterQueue], now: float) -> Iterator[tuple[AdapterQueue, Sequence | None]]:
-        """Each of `queues` once, in the order of their turns; what is admitted meanwhile is taken into account.
+        """The turns of `queues`, in their order; what is admitted meanwhile is taken into account.
+
+        One that took its turn and still has requests waiting may have another, since else groups of small requests
+        would be served less than those of large ones while rows are free. The others have one.
 
         Beside a queue stands the sequence to begin with, where that is not its first. The caller says `took_turn`.
         """
@@ -100,7 +107,7 @@ class FairQueue:
                 turn = next((turn for turn in aged if id(turn[0]) not in given), None)
                 self._due = turn[1] if turn is not None else None
             if turn is None:
-                turn = next(((queue, None) for queue in fair if id(queue) not in given), None)
+                turn = next(((queue, None) for queue in fair if queue.sequences), None)
             if turn is None:
                 return
             given.add(id(turn[0]))
@@ -108,6 +115,7 @@ class FairQueue:
 
     def took_turn(self, first: Sequence | None) -> None:
         """A group was admitted, with `first` (see `turns`) or without one to begin with."""
+        self._turns_taken += 1
         self._since_aged = 0 if first is not None and first is self._due else self._since_aged + 1
 
     def _tenant_turns(self, by_age: Iterable[AdapterQueue]) -> list[_TenantTurn]:
@@ -118,8 +126,9 @@ class FairQueue:
         turns = []
         for age, (tenant, groups) in enumerate(tenants.items()):
             served = self._adapters[tenant].served
-            ordered = sorted(groups, key=lambda queue: (-queue.priority, served(queue.digest)))
-            turns.append((self._tenants.served(tenant), age, iter(ordered), tenant))
+            ordered = [(-queue.priority, served(queue.digest), place, queue) for place, queue in enumerate(groups)]
+            heapq.heapify(ordered)
+            turns.append((self._tenants.served(tenant), age, ordered, tenant))
         heapq.heapify(turns)
         return turns
 
@@ -127,11 +136,15 @@ class FairQueue:
         """The next group of the least served tenant, again and again."""
         while turns:
             _, age, groups, tenant = turns[0]
-            queue = next(groups, None)
-            if queue is None:
+            if not groups:
                 heapq.heappop(turns)
                 continue
+            _, _, place, queue = heapq.heappop(groups)
+            taken = self._turns_taken
             yield queue
+            if self._turns_taken > taken and queue.sequences:
+                served = self._adapters[tenant].served(queue.digest)
+                heapq.heappush(groups, (-queue.priority, served, place, queue))
             heapq.heapreplace(turns, (self._tenants.served(tenant), age, groups, tenant))
 
     def _charge(self, sequence: Sequence, tokens: float) -> None:

@@ -215,7 +215,7 @@ def test_every_request_ends_and_once_it_is_due_few_groups_go_before_it(
 
 @settings(max_examples=30, deadline=None)
 @given(
-    lengths=st.lists(st.tuples(st.integers(1, 20), st.integers(1, 12)), min_size=24, max_size=24),
+    lengths=st.lists(st.tuples(st.integers(1, 60), st.integers(1, 12)), min_size=24, max_size=24),
     rows=st.integers(1, 4),
     max_group=st.integers(1, 4),
     tenants=st.sampled_from([("", ""), ("t", "u")]),
@@ -231,7 +231,7 @@ def test_two_that_always_have_requests_waiting_are_served_alike(
         for prompt, tokens in lengths
         for side, adapter in ((0, A), (1, B))
     ]
-    bound = 2 * (max_group * 20 * INPUT_WEIGHT + rows * 12 * OUTPUT_WEIGHT)
+    bound = 2 * (max_group * 60 * INPUT_WEIGHT + rows * 12 * OUTPUT_WEIGHT)
     while all(any(not one.started for other, one in sequences if other == side) for side in (0, 1)):
         simulation.step()
         served = [0.0, 0.0]
@@ -239,6 +239,18 @@ def test_two_that_always_have_requests_waiting_are_served_alike(
             if one.started:
                 served[side] += INPUT_WEIGHT * len(one.request.prompt) + OUTPUT_WEIGHT * one.generated
         assert abs(served[0] - served[1]) <= bound
+
+
+@pytest.mark.parametrize("tenants", [("", ""), ("t", "u")])
+def test_many_small_requests_are_served_as_much_as_few_large_ones_while_rows_are_free(tenants: tuple[str, str]) -> None:
+    simulation = Simulation(rows=4, max_group=1, batch_tokens=256, blocks=400, window=0.0, starvation=1e9)
+    warm(simulation, "a", "b")
+    small = [simulation.arrive(A, tenant=tenants[0], prompt=1, tokens=1) for _ in range(400)]
+    large = [simulation.arrive(B, tenant=tenants[1], prompt=60, tokens=1) for _ in range(40)]
+    while any(not one.started for one in small) and any(not one.started for one in large):
+        simulation.step()
+        served = sum(3 for one in small if one.started), sum(62 for one in large if one.started)
+        assert abs(served[0] - served[1]) <= 2 * (60 * INPUT_WEIGHT + 4 * OUTPUT_WEIGHT)
 
 
 @pytest.mark.parametrize("fairness", ["tokens", "none"])
