@@ -4,6 +4,7 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from server.engine.sequence import Sequence
 from server.engine.waiting import WaitingQueues
 from tests.engine.hand_made import sequence
 
@@ -36,7 +37,8 @@ def test_queues_and_their_sequences_come_in_the_order_of_arrival_whenever_they_w
 def test_the_order_is_kept_from_one_call_to_the_next_and_is_always_that_of_who_waits(
     changes: list[tuple[bool, str | None, int, int]],
 ) -> None:
-    waiting, there = WaitingQueues(), []
+    waiting = WaitingQueues()
+    there: list[Sequence] = []
     for number, (add, name, arrived, priority) in enumerate(changes):
         if add or not there:
             one = sequence(name=name, arrived=arrived + number / 100)
