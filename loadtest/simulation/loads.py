@@ -115,7 +115,7 @@ class Loads:
                 self._wake_planned = True
                 self._clock.after(self._next_preload - now, self._wake, None)
             return False
-        chosen = choose_preload(self._candidates(), self, self._device.policy, now)
+        chosen = choose_preload(self._candidates(), self, self._device.policy, now, self._device.confidence.margin)
         if chosen is None:
             self._foretold = ()  # until the next forecast
             return False

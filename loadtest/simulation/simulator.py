@@ -119,6 +119,7 @@ class Simulation:
         if adapter in device.unused_preloads:
             device.unused_preloads.remove(adapter)
             self._useful += 1
+            device.confidence.ended(useful=True)
         if adapter in device:
             self._device_hits += 1
             self._ready.append(index)

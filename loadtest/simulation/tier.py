@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from server.adapters.eviction.policy import EvictionPolicy
+from server.adapters.preload_confidence import PreloadConfidence
 
 
 class Tier:
@@ -21,6 +22,7 @@ class Tier:
         self.evictions = 0
         self.unused_preloads: set[str] = set()
         self.wasted_preloads = 0
+        self.confidence = PreloadConfidence()
         self._entries: dict[str, tuple[int, float]] = {}
         self._held = Counter[str]()
 
@@ -74,6 +76,7 @@ class Tier:
         if key in self.unused_preloads:
             self.unused_preloads.remove(key)
             self.wasted_preloads += 1
+            self.confidence.ended(useful=False)
 
     def evictable(self, now: float) -> Iterator[tuple[str, int, float]]:
         """Key, bytes and reload seconds of what may leave, what is worth least first."""

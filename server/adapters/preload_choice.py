@@ -43,13 +43,17 @@ class PreloadTier(Protocol):
 
 
 def choose_preload(
-    candidates: Iterable[PreloadCandidate], tier: PreloadTier, policy: EvictionPolicy, now: float
+    candidates: Iterable[PreloadCandidate],
+    tier: PreloadTier,
+    policy: EvictionPolicy,
+    now: float,
+    margin: float = MARGIN,
 ) -> Preload | None:
     """The first candidate (the hottest come first) that costs only versions which are worth less; None if none does."""
     for candidate in candidates:
         if tier.holds(candidate.key):
             continue
-        least = policy.worth(candidate.key, candidate.size_bytes, candidate.reload_seconds, now) - MARGIN
+        least = policy.worth(candidate.key, candidate.size_bytes, candidate.reload_seconds, now) - margin
         victims = _victims(candidate.size_bytes - tier.free_bytes, least, tier, policy, now)
         if victims is not None:
             return Preload(candidate, victims)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
+from server.adapters.preload_confidence import PreloadConfidence
 from server.engine.messages import AdapterVersion, PreloadOutcome, PreloadReport, Report
 
 
@@ -9,6 +10,7 @@ class PreloadLedger:
     """The preloads that have begun and not ended, by digest."""
 
     def __init__(self, report: Callable[[Report], None]) -> None:
+        self.confidence = PreloadConfidence()
         self._report = report
         self._open: dict[str, AdapterVersion] = {}
 
@@ -26,6 +28,7 @@ class PreloadLedger:
         """The first request for the version came, or it left unused; nothing where there is no preload of it."""
         version = self._open.pop(digest, None)
         if version is not None:
+            self.confidence.ended(useful=outcome == "useful")
             self._report(PreloadReport(name=version.name, digest=digest, outcome=outcome))
 
     def forget(self, digest: str) -> None:

@@ -2,14 +2,16 @@
 
 import itertools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from server.adapters.device_tier import DeviceTier
+from server.adapters.eviction.policy import EvictionPolicy
 from server.adapters.foretold import Foretold
 from server.adapters.host_tier import HostTier
 from server.adapters.normal_form import NormalForm
 from server.adapters.preload_choice import Preload, PreloadCandidate, PreloadTier, choose_preload
+from server.adapters.preload_confidence import PreloadConfidence
 from server.engine.messages import AdapterVersion
 
 _CONSIDERED = 64
@@ -29,7 +31,7 @@ class Preloading:
 
     Operators' pins come first and stand above every worth; they still respect the budget. `is_open` says of a digest
     whether a load of it may begin: it is not under way, and not known to fail. `refuse` is told once of each pin, with
-    its bytes, for which there is no place beside the others.
+    its bytes, for which there is no place beside the others. `confidence` says how much more a preload must be worth.
     """
 
     def __init__(
@@ -37,6 +39,7 @@ class Preloading:
         device: DeviceTier,
         host: HostTier,
         *,
+        confidence: PreloadConfidence,
         is_open: Callable[[str], bool],
         refuse: Callable[[AdapterVersion, int], None],
         clock: Callable[[], float] = time.monotonic,
@@ -44,6 +47,7 @@ class Preloading:
         self.due = False
         self._device = device
         self._host = host
+        self._confidence = confidence
         self._is_open = is_open
         self._refuse = refuse
         self._clock = clock
@@ -97,14 +101,14 @@ class Preloading:
                     return Preload(pin, tuple(victims))
                 self._refuse_beside_others(one, pin.size_bytes)
         candidates = (self._on_device(one) for one in self._open(self._device) if not one.pinned)
-        return choose_preload(candidates, self._device, self._device.policy, self._clock())
+        return self._choose(candidates, self._device, self._device.policy)
 
     def for_host(self) -> Preload | None:
         """The next version that deserves a place in host memory and is nowhere nearer, and what leaves for it."""
         candidates = (
             self._in_host(one) for one in self._open(self._host) if not self._device.holds(one.version.digest)
         )
-        return choose_preload(candidates, self._host, self._host.policy, self._clock())
+        return self._choose(candidates, self._host, self._host.policy)
 
     def still_worth(self, version: AdapterVersion, form: NormalForm) -> Preload | None:
         """What leaves the device for a preload that has come into host memory; None where it is not worth that.
@@ -118,7 +122,12 @@ class Preloading:
         if version.digest in self.pinned:
             victims = self._device.victims(candidate.size_bytes, self._device.wanted)
             return None if victims is None else Preload(candidate, tuple(victims))
-        return choose_preload([candidate], self._device, self._device.policy, self._clock())
+        return self._choose([candidate], self._device, self._device.policy)
+
+    def _choose(
+        self, candidates: Iterable[PreloadCandidate], tier: PreloadTier, policy: EvictionPolicy
+    ) -> Preload | None:
+        return choose_preload(candidates, tier, policy, self._clock(), self._confidence.margin)
 
     def _open(self, tier: PreloadTier) -> Iterator[Foretold]:
         """The hottest versions that a tier lacks, whose loads may begin."""

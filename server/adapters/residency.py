@@ -73,7 +73,12 @@ class Residency:
         self._failures = LoadFailures(clock)
         self._ledger = PreloadLedger(report)
         self._preloading = Preloading(
-            self.device, self.host, is_open=self._may_begin, refuse=self._refuse_pin, clock=clock
+            self.device,
+            self.host,
+            confidence=self._ledger.confidence,
+            is_open=self._may_begin,
+            refuse=self._refuse_pin,
+            clock=clock,
         )
         self._reads: dict[str, Loaded] = {}
         self._discarded: set[str] = set()
@@ -342,7 +347,8 @@ class Residency:
         victims: Iterable[str] | None
         if version.digest in self._ledger:
             candidate = PreloadCandidate(version.digest, size_bytes, self.host.reload_seconds(size_bytes))
-            preload = choose_preload([candidate], self.host, self.host.policy, self._clock())
+            margin = self._ledger.confidence.margin
+            preload = choose_preload([candidate], self.host, self.host.policy, self._clock(), margin)
             victims = preload.victims if preload else None
         else:
             victims = self.host.victims(size_bytes)
