@@ -4,7 +4,7 @@ After S-LoRA's unified paging (Sheng et al., arXiv:2311.03285). A tensor lies in
 it is larger, so that it stays an ordinary tensor: a view of the one buffer.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -134,11 +134,24 @@ class SharedMemory:
             name: LinearForm(view(one.a), view(one.b), view(one.in_scale), view(one.out_scale), view(one.bias))
             for name, one in form.linears.items()
         }
+        self._scale(form, ready)
+        return NormalForm(ready)
+
+    def _scale(self, form: NormalForm, ready: Mapping[str, LinearForm]) -> None:
+        """Fold the scales into the factors of a form that was copied: in fp32, whatever the formats are."""
+        scaled: dict[int, tuple[torch.Tensor, torch.Tensor, float]] = {}
         for name, one in form.linears.items():
             factor = ready[name].b
             if one.scale != 1 and one.b is not None and factor is not None:
-                factor.copy_(one.b.float() * one.scale)  # in fp32, whatever the formats are
-        return NormalForm(ready)
+                scaled[factor.data_ptr()] = factor, one.b, one.scale
+        if self._elements.dtype == torch.float32 and scaled:
+            # One call for all: hundreds of small ones would hold the interpreter, and the running step with it.
+            torch._foreach_mul_(
+                [factor for factor, _, _ in scaled.values()], [scale for _, _, scale in scaled.values()]
+            )
+            return
+        for factor, stored, scale in scaled.values():
+            factor.copy_(stored.float() * scale)
 
     def release(self, reservation: Reservation) -> None:
         """Give the pages back; nothing may use the form any more."""
