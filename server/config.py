@@ -200,6 +200,11 @@ class Settings(BaseSettings):
     engine_restart_limit: Annotated[int, Field(ge=0)] = Field(
         5, description="Engine restarts within ten minutes before the server gives up."
     )
+    engine_restart_timeout: Annotated[float, Field(gt=0)] = Field(
+        300.0,
+        description="Seconds that a restarted engine may take until it is ready, before it is killed and started again; "
+        "the first start has no limit, since it may fetch and quantise the base.",
+    )
     engine_stall_timeout: Annotated[float, Field(gt=0)] = Field(
         120.0,
         description="Seconds of silence after which an engine that has requests is killed and started again.",

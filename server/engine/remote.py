@@ -160,7 +160,7 @@ class ProcessEngine:
         if self._incarnation is not None:
             self._incarnation.commands.send(self._encoder.encode(command))
 
-    async def _spawn(self) -> _Incarnation:
+    async def _spawn(self, patience: float | None = None) -> _Incarnation:
         """Start a process and wait until its model is loaded."""
         self._spawned += 1
         commands = self._bind(zmq.PUSH, f"commands-{self._spawned}")
@@ -177,7 +177,7 @@ class ProcessEngine:
             )
             incarnation = _Incarnation(process, commands, events)
             self._launch(incarnation)
-            self._info = await self._first_word(incarnation)
+            self._info = await self._first_word(incarnation, patience)
         except BaseException:
             commands.close(linger=0)
             events.close(linger=0)
@@ -207,11 +207,15 @@ class ProcessEngine:
         socket.bind(f"ipc://{self._runtime / name}")
         return socket
 
-    async def _first_word(self, incarnation: _Incarnation) -> ModelInfo:
-        """`Ready`, unless the process refuses or dies first."""
+    async def _first_word(self, incarnation: _Incarnation, patience: float | None) -> ModelInfo:
+        """`Ready`, unless the process refuses, dies, or says nothing for `patience` seconds."""
         receive = asyncio.ensure_future(incarnation.events.recv())
         died = asyncio.ensure_future(incarnation.process.wait())
-        await asyncio.wait({receive, died}, return_when=asyncio.FIRST_COMPLETED)
+        done, _ = await asyncio.wait({receive, died}, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+        if not done:
+            receive.cancel()
+            died.cancel()
+            raise SwitchyardError(f"the engine process was not ready within {patience:g} s")
         if not receive.done():
             # A process that refused to start may end before its last word has been read.
             await asyncio.wait({receive}, timeout=1.0)
@@ -264,7 +268,7 @@ class ProcessEngine:
             self._restarts.append(now)
             self.restarts += 1
             try:
-                return await self._spawn()
+                return await self._spawn(self._settings.engine_restart_timeout)
             except Exception:  # whatever stops one try (no memory, no file descriptors) may have passed at the next
                 _log.exception("the engine did not restart")
 

@@ -128,6 +128,30 @@ def test_a_hung_engine_is_killed_and_started_again(base: Path, tmp_path: Path) -
     asyncio.run(scenario())
 
 
+def test_an_engine_that_hangs_while_it_starts_again_is_given_up_for_another(base: Path, tmp_path: Path) -> None:
+    def children() -> list[int]:
+        listed = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
+        return [
+            int(pid) for pid in listed.split() if b"server.engine.process" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        ]
+
+    async def scenario() -> None:
+        settings = settings_for(base, tmp_path).model_copy(update={"engine_restart_timeout": 60.0})
+        async with process_engine(settings) as engine:
+            engine._settings = settings.model_copy(update={"engine_restart_timeout": 2.0})
+            before = engine.process_id
+            assert before is not None
+            os.kill(before, signal.SIGKILL)
+            await until(lambda: any(pid != before for pid in children()))
+            os.kill(next(pid for pid in children() if pid != before), signal.SIGSTOP)
+            await until(lambda: engine.restarts >= 2)
+            engine._settings = settings
+            await until(lambda: engine.status == "ready")
+            assert len((await answer(engine, submit(range(10)))).tokens) == 8
+
+    asyncio.run(scenario())
+
+
 def test_a_signal_to_the_whole_group_leaves_the_engine_to_its_parent(base: Path, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with process_engine(settings_for(base, tmp_path)) as engine:

@@ -61,6 +61,7 @@ SETTINGS: dict[str, object] = {
     "max_body_bytes": 65536,
     "adapter_wait_timeout": 6,
     "engine_stall_timeout": 9,
+    "engine_restart_timeout": 60,
     "engine_restart_limit": 100_000,
     "log_level": "warning",
 }
