@@ -202,8 +202,8 @@ class Settings(BaseSettings):
     )
     engine_restart_timeout: Annotated[float, Field(gt=0)] = Field(
         300.0,
-        description="Seconds that a restarted engine may take until it is ready, before it is killed and started again; "
-        "the first start has no limit, since it may fetch and quantise the base.",
+        description="Seconds that a restarted engine may take until it is ready, before it is killed and another one "
+        "started; the first start has no limit, since it may fetch and quantise the base.",
     )
     engine_stall_timeout: Annotated[float, Field(gt=0)] = Field(
         120.0,
