@@ -15,8 +15,10 @@ def report(
     results: Annotated[list[Path], typer.Argument(help="What run, sweep, fairness or simulate wrote with --out.")],
     out: Annotated[Path, typer.Option(help="The page.")] = Path("loadtest.html"),
     title: Annotated[str, typer.Option(help="Its title.")] = "Load test",
-    slo_ttft: Annotated[float, typer.Option(help="Seconds that a first token may take, for the goodput.")] = 1.0,
-    slo_itl: Annotated[float, typer.Option(help="Seconds that the time between tokens may take.")] = 0.2,
+    slo_ttft: Annotated[
+        float, typer.Option(min=0, max=600, help="Seconds that a first token may take, for the goodput.")
+    ] = 1.0,
+    slo_itl: Annotated[float, typer.Option(min=0, max=60, help="Seconds that the time between tokens may take.")] = 0.2,
 ) -> None:
     """Write results as one HTML page with plots, which needs nothing else and can be sent to others.
 

@@ -118,6 +118,9 @@ def _range(values: Sequence[float], form: str) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+_OWN_SERVER = frozenset({"base", "store", "publish", "ranks", "target_modules", "cache"})
+
+
 def _facts(results: Named) -> list[tuple[str, str]]:
     facts = []
     for source, result in results:
@@ -127,9 +130,12 @@ def _facts(results: Named) -> list[tuple[str, str]]:
         packages = machine.pop("packages", {})
         if len(results) > 1:
             facts.append(("result", source))
+        url = options.pop("url", None)
+        if url is not None:  # what only a server of our own is given says nothing of another
+            options = {name: value for name, value in options.items() if name not in _OWN_SERVER}
         facts += [
-            ("server", options.pop("url", None) or f"started for this test, base {options.get('base')}"),
-            ("server flags", " ".join(subject["server_flags"]) or "none"),
+            ("server", url or f"started for this test, base {options.get('base')}"),
+            ("server flags", "not known" if url else " ".join(subject["server_flags"]) or "none"),
             ("load", ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in options.items())),
             ("machine", ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in machine.items())),
             ("software", ", ".join(f"{name} {version}" for name, version in packages.items())),

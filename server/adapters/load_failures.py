@@ -10,7 +10,7 @@ TRANSIENT_SECONDS = 1.0
 PERMANENT_SECONDS = 5.0
 """The pauses after a first failure; each further one in a row doubles them."""
 
-LONGEST_SECONDS = 300.0
+LONGEST_SECONDS = 60.0
 _FORGOTTEN_AFTER = 2 * LONGEST_SECONDS
 """How long after its pause a failure still counts as one in a row with the next."""
 

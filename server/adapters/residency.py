@@ -439,4 +439,4 @@ class Residency:
             f"{version.name} ({size_bytes / 2**20:.1f} MiB) is pinned and does not fit beside the other pins: raise "
             "SWITCHYARD_ADAPTER_BUDGET_BYTES, or pin less"
         )
-        self._reports.failed(version, LoadFailure("too_large", detail), seconds=0.0, preload=True)
+        self._reports.refused(version, detail)

@@ -51,6 +51,10 @@ class ResidencyReports:
             )
         )
 
+    def refused(self, version: AdapterVersion, detail: str) -> None:
+        """An operator's pin is not followed. No load failed, and no request was hurt: it is said in the log alone."""
+        _log.warning("pin of %s refused: %s", version.digest, detail)
+
     def evicted(self, version: AdapterVersion, reason: EvictionReason, size_bytes: int, tier: Tier) -> None:
         """A version left a tier."""
         _log.info("evicted %s from the %s tier (%s)", version.name, tier, reason)

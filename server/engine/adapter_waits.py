@@ -52,6 +52,8 @@ class AdapterWaits:
                     in_vain.append((sequence, failure))
                 elif sequence.adapter_wait >= self._timeout:
                     detail = f"{queue.adapter.name} was not on the device within {self._timeout:g} s"
+                    if self._residency.device.kept:
+                        detail += ": operators' pins leave too little of it; unpin some, or raise the adapter budget"
                     in_vain.append((sequence, LoadFailure("timeout", detail)))
         return blocked, in_vain
 

@@ -104,6 +104,17 @@ async def test_a_large_upload_survives_every_way_of_cutting_it(bench: Bench, cli
     assert len(digests) == 1
 
 
+async def test_weights_that_are_published_again_may_be_loaded_at_once(
+    client: httpx.AsyncClient, engine: ScriptedEngine, bench: Bench
+) -> None:
+    """Their files may just have been repaired: a failure that the engine remembers says nothing of them."""
+    digests = []
+    for _ in range(2):
+        response = await client.put("/v1/adapters/support", files=parts(bench.adapter_directory()))
+        digests.append(response.json()["digest"])
+        assert engine.unloaded == digests[1:]
+
+
 async def test_the_list_and_one_adapter_show_aliases_and_versions(bench: Bench, client: httpx.AsyncClient) -> None:
     first = bench.publish("support", seed=1, alias="prod")
     second = bench.publish("support", seed=2)

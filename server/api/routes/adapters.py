@@ -97,6 +97,9 @@ async def publish_adapter(
     finally:
         place.leave()
     _log_change("published", adapter, alias, publication.version.digest)
+    if not publication.created:
+        # Its files may just have been repaired: what the engine remembers of a failure is out of date.
+        context.engine.unload(publication.version.digest)
     return json_response(publication_answer(publication), status=201 if publication.created else 200)
 
 
