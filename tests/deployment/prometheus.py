@@ -34,6 +34,11 @@ class Prometheus:
         """Does an expression give any number?"""
         return any(not math.isnan(value) for value in self.query(expression))
 
+    def firing(self) -> set[str]:
+        """The names of the alerts that fire now."""
+        alerts = httpx.get(f"{self.url}/api/v1/alerts").json()["data"]["alerts"]
+        return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
+
     def rule_errors(self) -> dict[str, str]:
         """The rules whose last evaluation failed, with the reason."""
         groups = httpx.get(f"{self.url}/api/v1/rules", timeout=30).json()["data"]["groups"]
