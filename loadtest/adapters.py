@@ -79,6 +79,21 @@ class RandomAdapter:
         }
 
 
+def parse_ranks(text: str) -> tuple[int, ...]:
+    """A list of ranks, such as `4,8`.
+
+    Raises:
+        ValueError: the text is not a list of positive numbers; the message names the option.
+    """
+    try:
+        ranks = tuple(int(part) for part in text.split(","))
+    except ValueError as error:
+        raise ValueError(f"--ranks: {text!r} is not a list of numbers such as 4,8") from error
+    if min(ranks) < 1:
+        raise ValueError("--ranks: every rank must be positive")
+    return ranks
+
+
 def random_adapters(
     count: int, seed: int = 0, ranks: Sequence[int] = RANKS, targets: tuple[str, ...] = ()
 ) -> tuple[RandomAdapter, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 from rich.progress import Progress
 
-from loadtest.adapters import RandomAdapter, random_adapters
+from loadtest.adapters import RandomAdapter, parse_ranks, random_adapters
 from loadtest.commands.terminal import announcer
 from loadtest.experiment import measure_point
 from loadtest.measurement import http_client
@@ -100,12 +100,7 @@ def _servers(
 
 
 def _adapters(options: LoadOptions, names: Sequence[str] | None) -> tuple[RandomAdapter, ...]:
-    try:
-        ranks = [int(rank) for rank in options.ranks.split(",")]
-    except ValueError as error:
-        raise ValueError(f"--ranks: {options.ranks!r} is not a list of numbers such as 4,8") from error
-    if min(ranks) < 1:
-        raise ValueError("--ranks: every rank must be positive")
+    ranks = parse_ranks(options.ranks)
     targets = tuple(part for part in options.target_modules.split(",") if part)
     if names is None:
         return random_adapters(options.publish, options.seed, ranks, targets)

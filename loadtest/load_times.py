@@ -25,7 +25,7 @@ from adapters_store.adapter_files import WEIGHTS_FILE
 from adapters_store.atomic_file import replace_file
 from adapters_store.digest import directory_digest
 from adapters_store.errors import SwitchyardError
-from loadtest.adapters import RandomAdapter
+from loadtest.adapters import RandomAdapter, parse_ranks
 from loadtest.subject import machine
 from server.config import default_cache_dir
 from server.engine.messages import AdapterVersion, LoadReport, Report
@@ -215,12 +215,9 @@ def _drop_from_page_cache(path: Path) -> None:
 
 def _ranks(text: str) -> tuple[int, ...]:
     try:
-        ranks = tuple(int(part) for part in text.split(","))
+        return parse_ranks(text)
     except ValueError as error:
-        raise typer.BadParameter(f"{text!r} is not a list of ranks such as 8,16,64", param_hint="--ranks") from error
-    if min(ranks) < 1:
-        raise typer.BadParameter("every rank must be positive", param_hint="--ranks")
-    return ranks
+        raise typer.BadParameter(str(error), param_hint="--ranks") from error
 
 
 def _spread(seconds: Sequence[float]) -> dict[str, float]:

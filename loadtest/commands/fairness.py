@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from loadtest.adapters import random_adapters
+from loadtest.adapters import parse_ranks, random_adapters
 from loadtest.commands.terminal import FAILURES, announcer, failure, progress, stdout
 from loadtest.commands.verdict import conclude, subject_of
 from loadtest.experiment import measure_point
@@ -45,7 +45,7 @@ def fairness(
         with progress() as bars, tempfile.TemporaryDirectory(prefix="switchyard-loadtest-") as scratch:
             store = options.store or Path(scratch) / "store"
             server = OwnServer(options.base, store, Path(scratch) / "server.log", context.args, options.cache)
-            adapters = random_adapters(options.publish, options.seed, [int(rank) for rank in options.ranks.split(",")])
+            adapters = random_adapters(options.publish, options.seed, parse_ranks(options.ranks))
             bar = bars.add_task("publishing", total=len(adapters))
             server.prepare(adapters, keep=options.store is not None, on_published=lambda: bars.advance(bar))
             points: list[Point] = []
