@@ -1,0 +1,1 @@
+"""From a training file to a gated, published adapter: jobs, data, recipes, evaluation, worker."""
