@@ -3,6 +3,9 @@
 `server.api` turns a leaf into OpenAI's error object; nothing else decides a status.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 from adapters_store.errors import SwitchyardError
 
 __all__ = [
@@ -19,6 +22,8 @@ __all__ = [
     "ForbiddenHost",
     "ForbiddenOrigin",
     "InvalidRequest",
+    "InvalidTrainingFile",
+    "LineProblem",
     "NotFound",
     "PinNotKept",
     "QueueFull",
@@ -54,6 +59,26 @@ class UnsupportedField(InvalidRequest):
     """A field that OpenAI or a peer knows and this server does not act on, named instead of ignored."""
 
     code = "unsupported_parameter"
+
+
+class LineProblem(NamedTuple):
+    """What is wrong with one line of a file; lines count from 1."""
+
+    line: int
+    message: str
+
+
+class InvalidTrainingFile(InvalidRequest):
+    """A training file that cannot be learnt from. `problems` are the first of `count`, in the order of the file."""
+
+    code = "invalid_training_file"
+
+    def __init__(self, problems: Sequence[LineProblem], count: int, *, param: str | None = "file") -> None:
+        lines = "; ".join(f"line {line}: {message.rstrip('.')}" for line, message in problems)
+        more = f"; and {count - len(problems):,} more" if count > len(problems) else ""
+        super().__init__(f"the training file is refused: {lines}{more}", param=param)
+        self.problems = tuple(problems)
+        self.count = count
 
 
 class AdapterAlreadyLoaded(InvalidRequest):
