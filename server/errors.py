@@ -22,6 +22,7 @@ __all__ = [
     "ForbiddenHost",
     "ForbiddenOrigin",
     "InvalidRequest",
+    "InvalidTrainingData",
     "InvalidTrainingFile",
     "LineProblem",
     "NotFound",
@@ -79,6 +80,12 @@ class InvalidTrainingFile(InvalidRequest):
         super().__init__(f"the training file is refused: {lines}{more}", param=param)
         self.problems = tuple(problems)
         self.count = count
+
+
+class InvalidTrainingData(InvalidRequest):
+    """Examples that are well-formed and do not fit this base: its chat template refuses them, or hides the answers."""
+
+    code = "invalid_training_data"
 
 
 class AdapterAlreadyLoaded(InvalidRequest):

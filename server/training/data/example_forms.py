@@ -184,12 +184,11 @@ def _preference(form: _Preference) -> PreferenceExample:
 
 
 def _ending(turns: list[_Turn], place: str) -> tuple[Message, ...]:
+    """The one answer of an ending: a tool's result after it would be learnt as if the assistant had spoken it."""
     messages = _messages(turns, place)
-    for index in (0, -1):
-        if messages[index].role != "assistant":
-            which = "begin" if index == 0 else "end"
-            raise MalformedExample(f"{place}: must {which} with an assistant turn, is {messages[index].role}")
-    if any(message.weight == 0 for message in messages):
+    if [message.role for message in messages] != ["assistant"]:
+        raise MalformedExample(f"{place}: must hold one assistant turn and nothing else; put what precedes it in input")
+    if messages[0].weight == 0:
         raise MalformedExample(f"{place}: weight 0 has no meaning in a preference; remove it")
     return messages
 

@@ -128,7 +128,7 @@ def test_a_byte_order_mark_crlf_and_blank_lines_are_tolerated(tmp_path: Path) ->
         ({"prompt": "a", "completion": "\t"}, "completion: is empty"),
         ({"prompt": "a", "completion": ["b"]}, "completion: Expected `str`, got `array`"),
         ({**PREFERENCE, "preferred_output": PREFERENCE["non_preferred_output"]}, "the same as non_preferred_output"),
-        ({**PREFERENCE, "preferred_output": [USER]}, "preferred_output: must begin with an assistant turn"),
+        ({**PREFERENCE, "preferred_output": [USER]}, "preferred_output: must hold one assistant turn"),
         ({**PREFERENCE, "preferred_output": [{**ANSWER, "weight": 0}]}, "weight 0 has no meaning"),
         ({**PREFERENCE, "input": CHAT}, "input.messages: ends with an assistant turn"),
         ({"input": {"messages": [USER]}, "preferred_output": [ANSWER]}, "field `non_preferred_output`; add it"),
