@@ -150,4 +150,4 @@ class ChatMasks:
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
 
     def _decoded(self, ids: Sequence[int]) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+        return str(self._tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))

@@ -1,9 +1,9 @@
 """Conversations as the server writes them when it answers: training on another text would teach another model."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from transformers import PreTrainedTokenizerBase
 
@@ -14,6 +14,7 @@ from server.training.example import Message
 _SHOWN_CHARS: Final = 200
 _PROBE: Final = ({"role": "user", "content": "probe"},)
 Tools = Sequence[Mapping[str, Any]]
+_Written = TypeVar("_Written")
 
 
 class ConversationWriter:
@@ -47,7 +48,9 @@ class ConversationWriter:
         texts = template.values() if isinstance(template, dict) else [template or ""]
         return any("generation" in tag for text in texts for tag in str(text).split("{%")[1:])
 
-    def _by_way_of(self, messages: Sequence[Message], tools: Tools, write: Any) -> Any:
+    def _by_way_of(
+        self, messages: Sequence[Message], tools: Tools, write: Callable[[Sequence[Mapping[str, Any]], Tools], _Written]
+    ) -> _Written:
         """As `server.api.text.tokenization` does: a template that knows of no tools gets them in its messages."""
         turns = [template_input(message) for message in messages]
         if not (tools or speaks_of_tools(turns)):

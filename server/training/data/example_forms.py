@@ -34,23 +34,23 @@ class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A JSON object that may hold the fields it names and no others."""
 
 
-class _TextPart(_Strict):
+class _TextPart(_Strict, frozen=True):
     type: Literal["text"]
     text: str
 
 
-class _CalledFunction(_Strict):
+class _CalledFunction(_Strict, frozen=True):
     name: Annotated[str, msgspec.Meta(min_length=1, max_length=256)]
     arguments: str | dict[str, Any]
 
 
-class _ToolCall(_Strict):
+class _ToolCall(_Strict, frozen=True):
     function: _CalledFunction
     id: str | None = None
     type: Literal["function"] = "function"
 
 
-class _Turn(_Strict):
+class _Turn(_Strict, frozen=True):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[_TextPart] | None = None
     weight: Literal[0, 1] | None = None
@@ -64,14 +64,14 @@ class _Turn(_Strict):
     annotations: Annotated[list[Any], msgspec.Meta(max_length=0)] | None = None
 
 
-class _Function(_Strict):
+class _Function(_Strict, frozen=True):
     name: Annotated[str, msgspec.Meta(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
     description: str | None = None
     parameters: dict[str, Any] | None = None
     strict: bool | None = None
 
 
-class _Tool(_Strict):
+class _Tool(_Strict, frozen=True):
     type: Literal["function"]
     function: _Function
 
@@ -80,18 +80,18 @@ _Turns = Annotated[list[_Turn], msgspec.Meta(min_length=1, max_length=MAX_MESSAG
 _Tools = Annotated[list[_Tool], msgspec.Meta(max_length=MAX_TOOLS)]
 
 
-class _Chat(_Strict):
+class _Chat(_Strict, frozen=True):
     messages: _Turns
     tools: _Tools | None = None
     parallel_tool_calls: bool = True
 
 
-class _Completion(_Strict):
+class _Completion(_Strict, frozen=True):
     prompt: str
     completion: str
 
 
-class _Preference(_Strict):
+class _Preference(_Strict, frozen=True):
     input: _Chat
     preferred_output: _Turns
     non_preferred_output: _Turns

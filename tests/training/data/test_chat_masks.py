@@ -1,5 +1,6 @@
 """Completion-only masks: for every shape of template, exactly the answers and their ends are learnt."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -33,15 +34,18 @@ def learnt(tokenizer: PreTrainedTokenizerFast, row: Encoded) -> list[str]:
     return [str(tokenizer.decode(stretch)) for stretch in stretches]
 
 
+def text_of(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> str:
+    return str(tokenizer.decode(list(ids)))
+
+
 def answer_of(text: str) -> str:
     """An answer without what a template may write before it: space, its role, an empty thought."""
     return text.removeprefix("<|im_start|>assistant\n").replace("<think>\n\n</think>\n\n", "").lstrip()
 
 
-@pytest.fixture(params=SHAPES.values(), ids=SHAPES.keys())
+@pytest.fixture(params=list(SHAPES))
 def shape(request: pytest.FixtureRequest) -> Shape:
-    chosen: Shape = request.param
-    return chosen
+    return SHAPES[request.param]
 
 
 def test_one_answer_and_its_end_are_learnt(shape: Shape) -> None:
@@ -49,7 +53,7 @@ def test_one_answer_and_its_end_are_learnt(shape: Shape) -> None:
     (row,) = ChatMasks(tokenizer).encoded([FIRST, ONE])
     (text,) = learnt(tokenizer, row)
     assert answer_of(text) == f"{ONE.content}{shape.end}"
-    context = tokenizer.decode(row.ids[: row.learnt.index(1)])
+    context = text_of(tokenizer, row.ids[: row.learnt.index(1)])
     assert context.rstrip(" ").endswith(shape.before)
     assert len(row.learnt) == row.learnt.rindex(1) + 1
 
@@ -80,13 +84,13 @@ def test_a_turn_of_weight_nought_is_context(shape: Shape) -> None:
     (row,) = ChatMasks(tokenizer).encoded([FIRST, unweighted, SECOND, TWO])
     (text,) = learnt(tokenizer, row)
     assert answer_of(text) == f"{TWO.content}{shape.end}"
-    assert ONE.content in tokenizer.decode(row.ids)
+    assert ONE.content in text_of(tokenizer, row.ids)
 
 
 def test_what_follows_the_last_learnt_turn_is_left_out() -> None:
     tokenizer = base_tokenizer(SHAPES["chatml"].template)
     (row,) = ChatMasks(tokenizer).encoded([FIRST, ONE, SECOND])
-    assert SECOND.content not in tokenizer.decode(row.ids)
+    assert SECOND.content not in text_of(tokenizer, row.ids)
 
 
 def test_a_thought_is_learnt_where_the_server_would_see_it() -> None:
@@ -94,7 +98,7 @@ def test_a_thought_is_learnt_where_the_server_would_see_it() -> None:
     thinking = Message(role="assistant", content="<think>\nPeru, so Lima.\n</think>\n\nLima.")
     rows = ChatMasks(tokenizer).encoded([FIRST, thinking, SECOND, TWO])
     assert learnt(tokenizer, rows[0]) == ["<think>\nPeru, so Lima.\n</think>\n\nLima.<|im_end|>"]
-    assert "Peru, so Lima" not in tokenizer.decode(rows[1].ids)
+    assert "Peru, so Lima" not in text_of(tokenizer, rows[1].ids)
 
 
 def test_calls_of_tools_are_learnt_as_the_server_writes_them() -> None:
@@ -109,7 +113,7 @@ def test_calls_of_tools_are_learnt_as_the_server_writes_them() -> None:
     called, said = learnt(tokenizer, row)
     assert '<tool_call>\n{"name": "clock", "arguments": {"zone": "UTC"}}\n</tool_call>' in called
     assert said == f"{ONE.content}<end_of_turn>"
-    assert "noon" in tokenizer.decode(row.ids)
+    assert "noon" in text_of(tokenizer, row.ids)
 
 
 def test_a_template_with_tools_of_its_own_writes_them() -> None:
