@@ -1,5 +1,6 @@
 """Chat templates in the shapes of well-known ones, and a tokenizer that has their special tokens."""
 
+from collections.abc import Sequence
 from copy import deepcopy
 from functools import cache
 from typing import Final, NamedTuple
@@ -124,6 +125,11 @@ def base_tokenizer(template: str | None = None) -> PreTrainedTokenizerFast:
     if template is not None:
         tokenizer.chat_template = template
     return tokenizer
+
+
+def text_of(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> str:
+    """The text of tokens, special ones included."""
+    return str(tokenizer.decode(list(ids)))
 
 
 @cache

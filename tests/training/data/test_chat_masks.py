@@ -1,16 +1,18 @@
 """Completion-only masks: for every shape of template, exactly the answers and their ends are learnt."""
 
-from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from server.errors import InvalidTrainingData
 from server.training.data.chat_masks import ChatMasks
 from server.training.data.encoded import Encoded
 from server.training.example import Message
-from tests.training.data.chat_templates import SHAPES, Shape, base_tokenizer
+from tests.training.data.chat_templates import SHAPES, Shape, base_tokenizer, text_of
 
 pytestmark = pytest.mark.demo_model
 
@@ -32,10 +34,6 @@ def learnt(tokenizer: PreTrainedTokenizerFast, row: Encoded) -> list[str]:
         if mark:
             stretches[-1].append(token)
     return [str(tokenizer.decode(stretch)) for stretch in stretches]
-
-
-def text_of(tokenizer: PreTrainedTokenizerFast, ids: Sequence[int]) -> str:
-    return str(tokenizer.decode(list(ids)))
 
 
 def answer_of(text: str) -> str:
@@ -168,3 +166,20 @@ def test_a_token_across_the_beginning_of_an_answer_is_split_as_the_server_splits
     prompt = tokenizer.encode(f"user={FIRST.content}assistant=", add_special_tokens=False)
     assert list(row.ids[: len(prompt)]) == prompt
     assert learnt(tokenizer, row) == ["= 4<|im_end|>"]
+
+
+@pytest.mark.parametrize("name", ["chatml", "tagged", "words alone"])
+@given(asked=st.text(), said=st.text().filter(str.strip))
+def test_whatever_is_said_is_learnt_whole_and_nothing_else(name: str, asked: str, said: str) -> None:
+    tokenizer = cached_tokenizer(name)
+    messages = [Message(role="user", content=asked), Message(role="assistant", content=said)]
+    (row,) = ChatMasks(tokenizer).encoded(messages)
+    (text,) = learnt(tokenizer, row)
+    # Where the template writes no end, the space before it is the template's as much as the answer's.
+    said = said.rstrip(" \t\r\n") if name == "words alone" else said
+    assert text == f"{said}{SHAPES[name].end}"
+
+
+@cache
+def cached_tokenizer(name: str) -> PreTrainedTokenizerFast:
+    return base_tokenizer(SHAPES[name].template)

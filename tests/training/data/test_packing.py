@@ -1,6 +1,7 @@
 """Packing: rows are full, and examples in one row learn as if each were alone."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -79,9 +80,9 @@ def examples() -> list[Encoded]:
     ]
 
 
-def loss_and_gradients(model: PreTrainedModel, batches: list[dict[str, object]]) -> tuple[float, torch.Tensor]:
+def loss_and_gradients(model: PreTrainedModel, batches: list[dict[str, Any]]) -> tuple[float, torch.Tensor]:
     """The mean loss of the learnt tokens of all batches, and its gradient, by the model's own loss."""
-    learnt = sum(int((batch["labels"] != IGNORED).sum()) for batch in batches)  # type: ignore[attr-defined]
+    learnt = sum(int((batch["labels"] != IGNORED).sum()) for batch in batches)
     model.zero_grad()
     total = 0.0
     for batch in batches:

@@ -1,6 +1,8 @@
 """Training files: what is read, what is refused, and that every refusal names its line and a fix."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +39,12 @@ def refusal(file: Path, limits: Limits | None = None) -> InvalidTrainingFile:
         check_examples(file, limits=limits or Limits())
     assert checked.value.problems == caught.value.problems
     return caught.value
+
+
+def test_reading_loads_no_model_code() -> None:
+    program = "import sys, server.training.data.reading; print({'torch', 'transformers'} & set(sys.modules))"
+    finished = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert finished.stdout.strip() == "set()"
 
 
 def test_the_three_forms_are_read(tmp_path: Path) -> None:
