@@ -1,5 +1,6 @@
 """Conversations as the server writes them when it answers: training on another text would teach another model."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from server.errors import InvalidTrainingData
 from server.training.example import Message
 
 _SHOWN_CHARS: Final = 200
+_GENERATION_TAG: Final = re.compile(r"\{%-?\s*generation\s*-?%\}")
 _PROBE: Final = ({"role": "user", "content": "probe"},)
 Tools = Sequence[Mapping[str, Any]]
 _Written = TypeVar("_Written")
@@ -46,7 +48,7 @@ class ConversationWriter:
     def _has_tags(self) -> bool:
         template = self._tokenizer.chat_template
         texts = template.values() if isinstance(template, dict) else [template or ""]
-        return any("generation" in tag for text in texts for tag in str(text).split("{%")[1:])
+        return any(_GENERATION_TAG.search(str(text)) for text in texts)
 
     def _by_way_of(
         self, messages: Sequence[Message], tools: Tools, write: Callable[[Sequence[Mapping[str, Any]], Tools], _Written]

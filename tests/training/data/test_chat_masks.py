@@ -4,7 +4,7 @@ from functools import cache
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
@@ -169,9 +169,12 @@ def test_a_token_across_the_beginning_of_an_answer_is_split_as_the_server_splits
 
 
 @pytest.mark.parametrize("name", ["chatml", "tagged", "words alone"])
+@settings(deadline=None)  # the first call loads the tokenizer
 @given(asked=st.text(), said=st.text().filter(str.strip))
 def test_whatever_is_said_is_learnt_whole_and_nothing_else(name: str, asked: str, said: str) -> None:
     tokenizer = cached_tokenizer(name)
+    # This tokenizer lacks tokens for a few bytes.
+    assume(text_of(tokenizer, tokenizer.encode(said)) == said)
     messages = [Message(role="user", content=asked), Message(role="assistant", content=said)]
     (row,) = ChatMasks(tokenizer).encoded(messages)
     (text,) = learnt(tokenizer, row)
