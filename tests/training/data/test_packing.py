@@ -14,8 +14,8 @@ from server.training.data.packing import first_fit_decreasing
 from server.training.data.rows import Collator, Rows
 from tests.tiny_models import CONFIGS, VOCABULARY, write_tiny_model
 
-# Sums of float32 in another order; losses here are near 6, gradients up to 10.
-LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-4
+# Sums of float32 in another order; losses here are near 6, and the largest gradients between 0.1 and 1.
+LOSS_TOLERANCE, GRADIENT_TOLERANCE = 5e-6, 1e-5
 
 
 @given(st.lists(st.integers(0, 50)), st.integers(50, 90))
@@ -115,7 +115,7 @@ def test_packed_and_alone_give_the_same_loss_and_gradients(kind: str, attention:
     )
     for loss, gradient in (in_rows, together):
         assert loss == pytest.approx(by_itself[0], abs=LOSS_TOLERANCE)
-        torch.testing.assert_close(gradient, by_itself[1], atol=GRADIENT_TOLERANCE, rtol=GRADIENT_TOLERANCE)
+        torch.testing.assert_close(gradient, by_itself[1], atol=GRADIENT_TOLERANCE, rtol=0)
     # The comparison would see a leak: without the positions the loss is another.
     leaking = fill([packed[place] for place in range(len(packed))])
     del leaking["position_ids"]
