@@ -3,6 +3,7 @@
 The engine's own loader, tiers and device memory do the work, without a model or a server.
 """
 
+import gc
 import json
 import os
 import statistics
@@ -147,9 +148,9 @@ def _loads(
     probe = read(pair[0])
     if isinstance(probe, LoadFailure):
         raise RuntimeError(probe.detail)
-    pages = memory_of(1).bytes_for(probe.form) // _PAGE_BYTES
-    loader = AdapterLoader(read, workers=1, on_loaded=ended.set)
-    residency = Residency(loader, memory=memory_of(pages), host_budget_bytes=_BUDGET, report=reports.append)
+    memory = memory_of(memory_of(1).bytes_for(probe.form) // _PAGE_BYTES)
+    loader = AdapterLoader(partial(read, bytes_for=memory.bytes_for), workers=1, on_loaded=ended.set)
+    residency = Residency(loader, memory=memory, host_budget_bytes=_BUDGET, report=reports.append)
 
     def load(version: AdapterVersion) -> tuple[LoadReport, float]:
         reports.clear()
@@ -167,6 +168,8 @@ def _loads(
             raise RuntimeError(f"{version.name} did not load: {report}")
         return report, seconds
 
+    gc.collect()
+    gc.freeze()  # as in an engine
     try:
         for repeat in range(repeats + 1):
             for version in pair:
@@ -177,6 +180,7 @@ def _loads(
             if repeat:
                 yield from loads
     finally:
+        gc.unfreeze()
         loader.close()
 
 
