@@ -12,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -135,15 +136,21 @@ def _loads(
     from server.adapters.shared_memory import SharedMemory
     from server.adapters.version_reader import read_version
     from server.engine.page_pool import PagePool
+    from server.kernels.native_library import NativeKernelsUnavailable, NativeLibrary
 
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     torch.set_num_threads(1)  # as in an engine on two cores
     ended, reports = threading.Event(), list[Report]()
     read = partial(read_version, modules=modules, dtype=dtype, budget_bytes=_BUDGET)
 
-    def memory_of(pages: int) -> SharedMemory:
-        pool = PagePool(kv_floor=1, adapter_floor=pages, page_bytes=_PAGE_BYTES)
-        return SharedMemory(pool, torch.zeros(1 + pool.total, _PAGE_BYTES, dtype=torch.uint8, device=device), dtype)
+    copy: Callable[[torch.Tensor, torch.Tensor], object] = torch.Tensor.copy_
+    with suppress(NativeKernelsUnavailable):
+        copy = NativeLibrary().copy
+
+    def memory_of(count: int) -> SharedMemory:
+        pool = PagePool(kv_floor=1, adapter_floor=count, page_bytes=_PAGE_BYTES)
+        pages = torch.zeros(1 + pool.total, _PAGE_BYTES, dtype=torch.uint8, device=device)
+        return SharedMemory(pool, pages, dtype, copy)
 
     probe = read(pair[0])
     if isinstance(probe, LoadFailure):
