@@ -14,7 +14,7 @@ NATIVE = Path("server/kernels/native")
 COMMON = ["-O3", "-std=c++17", "-g0", "-fvisibility=hidden", "-ffp-contract=off"]
 # What a file may use beyond the least processor is checked at run time before anything in it is called.
 X86_FILES = {
-    "avx2.cpp": ["-mavx2", "-mfma"],
+    "avx2.cpp": ["-mavx2", "-mfma", "-mf16c"],
     "avx512.cpp": [
         *("-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mavx512vnni"),
         *("-Wno-uninitialized", "-Wno-maybe-uninitialized"),  # of GCC 12's own header

@@ -3,6 +3,7 @@
 The engine's own loader, tiers and device memory do the work, without a model or a server.
 """
 
+import gc
 import json
 import os
 import statistics
@@ -11,6 +12,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -134,22 +136,28 @@ def _loads(
     from server.adapters.shared_memory import SharedMemory
     from server.adapters.version_reader import read_version
     from server.engine.page_pool import PagePool
+    from server.kernels.native_library import NativeKernelsUnavailable, NativeLibrary
 
     dtype = torch.float32 if device == "cpu" else torch.bfloat16
     torch.set_num_threads(1)  # as in an engine on two cores
     ended, reports = threading.Event(), list[Report]()
     read = partial(read_version, modules=modules, dtype=dtype, budget_bytes=_BUDGET)
 
-    def memory_of(pages: int) -> SharedMemory:
-        pool = PagePool(kv_floor=1, adapter_floor=pages, page_bytes=_PAGE_BYTES)
-        return SharedMemory(pool, torch.zeros(1 + pool.total, _PAGE_BYTES, dtype=torch.uint8, device=device), dtype)
+    copy: Callable[[torch.Tensor, torch.Tensor], object] = torch.Tensor.copy_
+    with suppress(NativeKernelsUnavailable):
+        copy = NativeLibrary().copy
+
+    def memory_of(count: int) -> SharedMemory:
+        pool = PagePool(kv_floor=1, adapter_floor=count, page_bytes=_PAGE_BYTES)
+        pages = torch.zeros(1 + pool.total, _PAGE_BYTES, dtype=torch.uint8, device=device)
+        return SharedMemory(pool, pages, dtype, copy)
 
     probe = read(pair[0])
     if isinstance(probe, LoadFailure):
         raise RuntimeError(probe.detail)
-    pages = memory_of(1).bytes_for(probe.form) // _PAGE_BYTES
-    loader = AdapterLoader(read, workers=1, on_loaded=ended.set)
-    residency = Residency(loader, memory=memory_of(pages), host_budget_bytes=_BUDGET, report=reports.append)
+    memory = memory_of(memory_of(1).bytes_for(probe.form) // _PAGE_BYTES)
+    loader = AdapterLoader(partial(read, bytes_for=memory.bytes_for), workers=1, on_loaded=ended.set)
+    residency = Residency(loader, memory=memory, host_budget_bytes=_BUDGET, report=reports.append)
 
     def load(version: AdapterVersion) -> tuple[LoadReport, float]:
         reports.clear()
@@ -167,6 +175,8 @@ def _loads(
             raise RuntimeError(f"{version.name} did not load: {report}")
         return report, seconds
 
+    gc.collect()
+    gc.freeze()  # as in an engine
     try:
         for repeat in range(repeats + 1):
             for version in pair:
@@ -177,6 +187,7 @@ def _loads(
             if repeat:
                 yield from loads
     finally:
+        gc.unfreeze()
         loader.close()
 
 

@@ -83,9 +83,9 @@ class AdapterLinear(nn.Module):
         if form.a is not None and form.b is not None:
             low = x.to(form.a.dtype) @ form.a.t()
             if y.dtype == form.b.dtype:
-                y.addmm_(low, form.b.t())
+                y.addmm_(low, form.b.t(), alpha=form.scale)
             else:
-                y += (low @ form.b.t()).to(y.dtype)
+                y.add_((low @ form.b.t()).to(y.dtype), alpha=form.scale)
         if form.out_scale is not None or form.bias is not None:
             base_bias = self.bias
             if base_bias is not None:

@@ -54,7 +54,6 @@ def _tensors(content: memoryview) -> dict[str, torch.Tensor]:
         # A tensor may begin anywhere in a file; a processor wants numbers at multiples of their size.
         aligned = content[begin:end] if begin % dtype.itemsize == 0 else bytearray(content[begin:end])
         whole = torch.frombuffer(aligned, dtype=dtype)
-        for info in run:
-            at = (info.begin - begin) // dtype.itemsize
-            tensors[info.name] = whole[at : at + info.elements].view(info.shape)
+        pieces = whole.split([info.elements for info in run])  # they lie back to back
+        tensors |= {info.name: piece.view(info.shape) for info, piece in zip(run, pieces, strict=True)}
     return tensors

@@ -1,4 +1,4 @@
-"""LoRA into the normal form: B A, and the scale of each module that is still to be folded into B.
+"""LoRA into the normal form: B A, and the scale of each module.
 
 The scale of each module, alpha / r or alpha / sqrt(r) with its patterns, is `LoraConfig.scale_of`: the store reads
 the same configuration when it validates an adapter.

@@ -2,23 +2,18 @@
 
 Per targeted linear module
 
-    y = out_scale * (W (in_scale * x) + B (A (in_scale * x))) + bias
+    y = out_scale * (W (in_scale * x) + scale * B (A (in_scale * x))) + bias
 
 where W is the resident weight, which nothing ever writes to. A reader per PEFT format fills the form in once, when
 the adapter enters host memory; the layers and the runner know of no method. In host memory the tensors are those of
-the file, as they are stored; `NormalForm.laid_into` gives the form that the device computes with.
+the file, as they are stored; on the device they have the format that it computes with.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import torch
-
-
-def identity(tensor: torch.Tensor) -> tuple[object, ...]:
-    """Equal for tensors that are the same numbers in the same memory."""
-    return tensor.data_ptr(), tensor.dtype, tensor.shape, tensor.stride()
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +21,8 @@ class LinearForm:
     """What an adapter does to one linear module; None is the identity.
 
     Shapes: `a` [rank, in], `b` [out, rank], `in_scale` [in], `out_scale` [out], `bias` [out]: the adapter's
-    *effective* bias, which replaces the base's. `scale` is what `b` is still to be multiplied with: it is folded in,
-    and 1, in every form that computes.
+    *effective* bias, which replaces the base's. `scale` is not multiplied into `b`: a load then only copies, and the
+    product with it is rounded once.
     """
 
     a: torch.Tensor | None = None
@@ -35,7 +30,7 @@ class LinearForm:
     in_scale: torch.Tensor | None = None
     out_scale: torch.Tensor | None = None
     bias: torch.Tensor | None = None
-    scale: float = 1.0
+    scale: float = field(default=1.0, kw_only=True)
 
     def tensors(self) -> Iterator[torch.Tensor]:
         """The tensors that are there."""
@@ -71,29 +66,21 @@ class NormalForm:
             yield from linear.tensors()
 
     def to(self, device: torch.device, dtype: torch.dtype) -> "NormalForm":
-        """A copy of the form, ready to compute, on `device` in `dtype`."""
+        """A copy of the form on `device` in `dtype`."""
         return self.laid_into(torch.empty(self.elements, dtype=dtype, device=device))
 
     def laid_into(self, flat: torch.Tensor) -> "NormalForm":
-        """A copy of the form, ready to compute, in the memory of `flat` [elements].
+        """A copy of the form in the memory of `flat` [elements], in its format.
 
         The numbers are converted storage by storage and not tensor by tensor: an adapter has hundreds of small ones.
-        Scales are folded in fp32. What shared its storage still does, with the shapes and strides that it had.
+        What shared its storage still does, with the shapes and strides that it had.
         """
-        scaled = any(linear.scale != 1 for linear in self.linears.values())
-        narrow = scaled and flat.dtype.itemsize < torch.float32.itemsize
-        work = torch.empty_like(flat, dtype=torch.float32) if narrow else flat
         at = 0
         for whole in self._layout.wholes:
-            work[at : at + whole.numel()].copy_(whole)
+            flat[at : at + whole.numel()].copy_(whole)
             at += whole.numel()
-        linears = self._layout.over(work)
-        if scaled:
-            _fold_scales(self.linears, linears)
-        if narrow:
-            flat.copy_(work)
-            linears = self._layout.over(flat)
-        return NormalForm(linears)
+        over = self._layout.over(flat)
+        return NormalForm({name: LinearForm(*over[name], scale=one.scale) for name, one in self.linears.items()})
 
     @cached_property
     def _layout(self) -> "_Layout":
@@ -131,19 +118,9 @@ class _Layout:
     wholes: tuple[torch.Tensor, ...]
     places: Mapping[str, tuple[_Place, _Place, _Place, _Place, _Place]]
 
-    def over(self, flat: torch.Tensor) -> dict[str, LinearForm]:
-        """The linears as views of other flat memory."""
+    def over(self, flat: torch.Tensor) -> dict[str, list[torch.Tensor | None]]:
+        """The tensors of each module as views of other flat memory."""
         return {
-            name: LinearForm(*[None if place is None else flat.as_strided(*place) for place in places])  # type: ignore[arg-type]
+            name: [None if place is None else flat.as_strided(*place) for place in places]
             for name, places in self.places.items()
         }
-
-
-def _fold_scales(stored: Mapping[str, LinearForm], linears: Mapping[str, LinearForm]) -> None:
-    """Multiply every `b` of `linears` with the scale that is stored for it, in place."""
-    by_scale: dict[float, list[torch.Tensor]] = {}
-    for name, linear in linears.items():
-        if linear.b is not None and stored[name].scale != 1:
-            by_scale.setdefault(stored[name].scale, []).append(linear.b)
-    for scale, factors in by_scale.items():
-        torch._foreach_mul_(factors, scale)

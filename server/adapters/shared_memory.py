@@ -4,15 +4,15 @@ After S-LoRA's unified paging (Sheng et al., arXiv:2311.03285). A tensor lies in
 it is larger, so that it stays an ordinary tensor: a view of the one buffer.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
 import torch
 
 from server.adapters.device_memory import Reservation
-from server.adapters.form_spans import FormSpans, Span, form_spans
-from server.adapters.normal_form import LinearForm, NormalForm, identity
+from server.adapters.form_spans import FormSpans, Place, Span, form_spans
+from server.adapters.normal_form import LinearForm, NormalForm
 from server.adapters.page_packing import Packing, pack
 from server.engine.page_layout import aligned
 from server.engine.page_pool import PagePool, Runs
@@ -20,11 +20,11 @@ from server.engine.page_pool import PagePool, Runs
 
 @dataclass(frozen=True)
 class _Plan:
-    """What a form consists of, how that shares pages, and the first and last of spans that are copied together."""
+    """What a form consists of, how that shares pages, and what is copied at once, each with the span it begins with."""
 
     parts: FormSpans
     packing: Packing
-    together: tuple[tuple[int, int], ...]
+    copies: tuple[tuple[int, torch.Tensor], ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +43,17 @@ class SharedMemory:
         pages: who holds which page.
         memory: the pages themselves, uint8 [1 + pages, page bytes].
         dtype: the number format that adapters take on the device.
+        copy: writes the first of two flat tensors, which is in the pages, with the numbers of the second.
     """
 
-    def __init__(self, pages: PagePool, memory: torch.Tensor, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        pages: PagePool,
+        memory: torch.Tensor,
+        dtype: torch.dtype,
+        copy: Callable[[torch.Tensor, torch.Tensor], object] = torch.Tensor.copy_,
+    ) -> None:
+        self._copy = copy
         self._pages = pages
         self._elements = memory.view(-1).view(dtype)
         self._plans: WeakKeyDictionary[NormalForm, _Plan] = WeakKeyDictionary()
@@ -123,46 +131,23 @@ class SharedMemory:
             (runs[run].start * self._pages.page_bytes + offset) // self._elements.itemsize
             for run, offset in plan.packing.places
         ]
-        for first, last in plan.together:
-            source = plan.parts.spans[first].flat(plan.parts.spans[last].end)
-            self._elements.narrow(0, starts[first], len(source)).copy_(source)
+        for first, source in plan.copies:
+            self._copy(self._elements.narrow(0, starts[first], source.numel()), source)
 
-        def view(tensor: torch.Tensor | None) -> torch.Tensor | None:
-            return None if tensor is None else self._view(tensor, plan.parts, starts)
+        def view(place: Place) -> torch.Tensor:
+            if place.span < 0:
+                return self._elements.new_empty(place.shape)
+            return self._elements.as_strided(place.shape, place.stride, starts[place.span] + place.offset)
 
-        ready = {
-            name: LinearForm(view(one.a), view(one.b), view(one.in_scale), view(one.out_scale), view(one.bias))
-            for name, one in form.linears.items()
-        }
-        self._scale(form, ready)
-        return NormalForm(ready)
-
-    def _scale(self, form: NormalForm, ready: Mapping[str, LinearForm]) -> None:
-        """Fold the scales into the factors of a form that was copied: in fp32, whatever the formats are."""
-        scaled: dict[int, tuple[torch.Tensor, torch.Tensor, float]] = {}
-        for name, one in form.linears.items():
-            factor = ready[name].b
-            if one.scale != 1 and one.b is not None and factor is not None:
-                scaled[factor.data_ptr()] = factor, one.b, one.scale
-        if self._elements.dtype == torch.float32 and scaled:
-            # One call for all: hundreds of small ones would hold the interpreter, and the running step with it.
-            torch._foreach_mul_(
-                [factor for factor, _, _ in scaled.values()], [scale for _, _, scale in scaled.values()]
-            )
-            return
-        for factor, stored, scale in scaled.values():
-            factor.copy_(stored.float() * scale)
+        linears: dict[str, LinearForm] = {}
+        for name, places in plan.parts.linears.items():
+            tensors = [None if place is None else view(place) for place in places]
+            linears[name] = LinearForm(*tensors, scale=form.linears[name].scale)
+        return NormalForm(linears)
 
     def release(self, reservation: Reservation) -> None:
         """Give the pages back; nothing may use the form any more."""
         self._pages.give_back(_held(reservation).runs)
-
-    def _view(self, tensor: torch.Tensor, parts: FormSpans, starts: Sequence[int]) -> torch.Tensor:
-        """A tensor's likeness in the pages, where its spans begin at the elements `starts`."""
-        if not tensor.numel():
-            return self._elements.new_empty(tensor.shape)
-        span, offset = parts.places[identity(tensor)]
-        return self._elements.as_strided(tensor.shape, tensor.stride(), starts[span] + offset)
 
     def _plan(self, form: NormalForm) -> _Plan:
         plan = self._plans.get(form)
@@ -170,7 +155,9 @@ class SharedMemory:
             parts, item = form_spans(form), self._elements.itemsize
             sizes = [aligned((span.end - span.start) * item) for span in parts.spans]
             packing = pack(sizes, self._pages.page_bytes)
-            plan = self._plans[form] = _Plan(parts, packing, tuple(_together(parts.spans, packing, item)))
+            together = _together(parts.spans, packing, item)
+            copies = ((first, parts.spans[first].flat(parts.spans[last].end)) for first, last in together)
+            plan = self._plans[form] = _Plan(parts, packing, tuple(copies))
         return plan
 
 

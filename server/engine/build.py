@@ -62,7 +62,8 @@ def build_engine(
     kernels = choose_kernels(settings, prepared.quantization, device)
     runner = TransformersRunner(model, exact=exact, native=kernels.native)
     pages = page_pool(settings, runner.page_bytes(settings.block_size))
-    memory = SharedMemory(pages, runner.allocate(pages.total, settings.block_size), runner.adapter_dtype)
+    copy = kernels.native.library.copy if kernels.native else torch.Tensor.copy_
+    memory = SharedMemory(pages, runner.allocate(pages.total, settings.block_size), runner.adapter_dtype, copy)
     kv_cache = KVCache(pages, settings.block_size, prefix_cache=settings.prefix_cache)
     info = _model_info(settings, prepared, model, modules, pages, kernels.name)
     read = partial(

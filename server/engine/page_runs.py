@@ -10,7 +10,7 @@ def place_runs(lengths: Sequence[int], pages: Sequence[int]) -> tuple[range, ...
     """
     if sum(lengths) > len(pages):
         return None
-    if all(length == 1 for length in lengths):
+    if max(lengths, default=1) == 1:
         return tuple(range(page, page + 1) for page in reversed(pages[len(pages) - len(lengths) :]))
     gaps = _gaps_from_the_highest(pages)
     places: dict[int, range] = {}

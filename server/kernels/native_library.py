@@ -18,7 +18,7 @@ LIBRARY = Path(__file__).with_name("native_kernels.so")
 GROUP = 16
 CHUNK = 64
 
-_INTERFACE = 1
+_INTERFACE = 2
 _CODES_PER_WORD = 8
 _POINTER, _INTEGER = ctypes.c_void_p, ctypes.c_int64
 
@@ -55,6 +55,7 @@ class AdapterStruct(ctypes.Structure):
         ("in_scale", _POINTER),
         ("out_scale", _POINTER),
         ("bias", _POINTER),
+        ("scale", ctypes.c_float),
     )
 
 
@@ -114,6 +115,7 @@ class NativeLibrary:
         self.instruction_set = chosen
         self._index = self.instruction_sets[chosen]
         self._linear = self._library.switchyard_linear
+        self._widen = self._library.switchyard_widen
 
     def pack(
         self,
@@ -186,6 +188,13 @@ class NativeLibrary:
             workspace.grow(needed)
             self._linear(*arguments, workspace.pointer, workspace.size, threads)
 
+    def copy(self, to: torch.Tensor, source: torch.Tensor) -> None:
+        """`to.copy_(source)` for flat tensors; fp16 into fp32 goes past the caches, which a running step needs."""
+        widens = source.dtype is torch.float16 and to.dtype is torch.float32 and source.is_cpu and to.is_cpu
+        plain = source.shape == to.shape and source.is_contiguous() and to.is_contiguous()
+        if not (widens and plain and self._widen(self._index, source.data_ptr(), to.data_ptr(), to.numel())):
+            to.copy_(source)
+
     def _declare(self, path: Path) -> None:
         library = self._library
         library.switchyard_interface.restype = _INTEGER
@@ -202,6 +211,8 @@ class NativeLibrary:
         )
         library.switchyard_unpack.restype = None
         library.switchyard_unpack.argtypes = (_POINTER, _POINTER, _INTEGER)
+        library.switchyard_widen.restype = _INTEGER
+        library.switchyard_widen.argtypes = (_INTEGER, _POINTER, _POINTER, _INTEGER)
         library.switchyard_linear.restype = _INTEGER
         library.switchyard_linear.argtypes = (
             *(_INTEGER, _POINTER, _POINTER, _INTEGER, _POINTER, _POINTER, _POINTER, _POINTER),

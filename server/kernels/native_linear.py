@@ -114,10 +114,8 @@ class NativeLinear(nn.Module):
         """What the kernels must know of `form`, with its tensors; one that is not contiguous is copied.
 
         Raises:
-            ValueError: a tensor is not fp32 on the CPU or does not fit this module, or a scale is not folded in yet.
+            ValueError: a tensor is not fp32 on the CPU or does not fit this module.
         """
-        if form.scale != 1:
-            raise ValueError(f"scale {form.scale} is not folded into b yet")
         rank = 0 if form.a is None or form.b is None else form.a.shape[0]
         tensors = (
             _checked("a", form.a, (rank, self.in_features)) if rank else None,
@@ -126,7 +124,8 @@ class NativeLinear(nn.Module):
             _checked("out_scale", form.out_scale, (self.out_features,)),
             _checked("bias", form.bias, (self.out_features,)),
         )
-        descriptor = AdapterStruct(rank, *(None if tensor is None else tensor.data_ptr() for tensor in tensors))
+        addresses = (None if tensor is None else tensor.data_ptr() for tensor in tensors)
+        descriptor = AdapterStruct(rank, *addresses, form.scale)
         descriptor.tensors = tensors
         return descriptor
 

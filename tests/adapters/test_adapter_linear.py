@@ -14,7 +14,7 @@ from server.adapters.adapter_linear import AdapterBatch, AdapterLinear, Segment
 from server.adapters.normal_form import LinearForm, NormalForm
 
 NAME = "layers.0.proj"
-PARTS = ("factors", "in_scale", "out_scale", "bias")
+PARTS = ("factors", "scale", "in_scale", "out_scale", "bias")
 
 
 def values(*shape: int) -> torch.Tensor:
@@ -23,8 +23,9 @@ def values(*shape: int) -> torch.Tensor:
 
 def form_with(parts: Sequence[str], *, rank: int, in_features: int, out_features: int) -> NormalForm:
     """A form of the parts that are named, and of nothing else, for the module NAME."""
-    make: dict[str, Callable[[], dict[str, torch.Tensor]]] = {
+    make: dict[str, Callable[[], dict[str, Any]]] = {
         "factors": lambda: {"a": values(rank, in_features), "b": values(out_features, rank) / rank},
+        "scale": lambda: {"scale": 1.5},
         "in_scale": lambda: {"in_scale": values(in_features)},
         "out_scale": lambda: {"out_scale": values(out_features)},
         "bias": lambda: {"bias": values(out_features)},
@@ -36,14 +37,14 @@ def form_with(parts: Sequence[str], *, rank: int, in_features: int, out_features
 
 
 def by_the_formula(base: nn.Linear, form: NormalForm | None, row: torch.Tensor) -> torch.Tensor:
-    """y = out_scale * (W (in_scale * x) + B (A (in_scale * x))) + bias for one row, in fp64."""
+    """y = out_scale * (W (in_scale * x) + scale * B (A (in_scale * x))) + bias for one row, in fp64."""
     linear = form.linears.get(NAME, LinearForm()) if form is not None else LinearForm()
     x = row.double()
     if linear.in_scale is not None:
         x = x * linear.in_scale.double()
     y = base.weight.double() @ x
     if linear.a is not None and linear.b is not None:
-        y = y + linear.b.double() @ (linear.a.double() @ x)
+        y = y + linear.scale * (linear.b.double() @ (linear.a.double() @ x))
     if linear.out_scale is not None:
         y = y * linear.out_scale.double()
     own: torch.Tensor | None = base.bias

@@ -68,11 +68,11 @@ def peft_deltas(base: nn.Module, directory: Path) -> Iterator[tuple[str, torch.T
 
 
 def product(form: NormalForm, module: str) -> torch.Tensor:
-    """B A of a module."""
+    """B A of a module, with its scale."""
     linear = form.to(torch.device("cpu"), torch.float32).linears[module]
     assert linear.a is not None
     assert linear.b is not None
-    return linear.b @ linear.a
+    return linear.scale * (linear.b @ linear.a)
 
 
 @given(

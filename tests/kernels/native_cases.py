@@ -79,6 +79,7 @@ class Case:
             in_scale=values(self.in_features) if "in_scale" in parts else None,
             out_scale=values(self.out_features) if "out_scale" in parts else None,
             bias=values(self.out_features) if "bias" in parts else None,
+            scale=1.75 if "scale" in parts else 1.0,
         )
 
 

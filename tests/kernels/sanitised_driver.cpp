@@ -68,7 +68,7 @@ void check(const Weights& weights, int64_t rank, int64_t rows, int64_t set) {
     const auto x = numbers(rows * in), a = numbers(rank * in), b = numbers(out * rank), factors = numbers(in),
                bias = numbers(out);
     std::vector<float> y(static_cast<size_t>(rows * out));
-    const Adapter adapter{rank, a.data(), b.data(), factors.data(), nullptr, bias.data()};
+    const Adapter adapter{rank, a.data(), b.data(), factors.data(), nullptr, bias.data(), 1.5f};
     const Adapter* const adapters[] = {nullptr, &adapter, &adapter};
     const int64_t bounds[] = {0, rows / 3, rows / 3, rows};
     int64_t bytes = 0, needed;
@@ -83,7 +83,7 @@ void check(const Weights& weights, int64_t rank, int64_t rows, int64_t set) {
     for (int64_t k = 0; k < in; ++k) {
         const double input = x[static_cast<size_t>(row * in + k)] * factors[static_cast<size_t>(k)];
         double weight = weights.value(n, k);
-        for (int64_t j = 0; j < rank; ++j) weight += b[static_cast<size_t>(n * rank + j)] * a[static_cast<size_t>(j * in + k)];
+        for (int64_t j = 0; j < rank; ++j) weight += 1.5 * b[static_cast<size_t>(n * rank + j)] * a[static_cast<size_t>(j * in + k)];
         wanted += weight * input;
         size += std::fabs(weight * input);
     }
@@ -96,6 +96,16 @@ void check(const Weights& weights, int64_t rank, int64_t rows, int64_t set) {
     }
 }
 
+// Exactly as many numbers as there are, wherever they begin.
+void check_widen(int64_t set) {
+    const int64_t count = between(0, 100), from_at = between(0, 7), to_at = between(0, 15);
+    std::vector<uint16_t> halves(static_cast<size_t>(from_at + count), 0x3e00);
+    std::vector<float> floats(static_cast<size_t>(to_at + count));
+    if (!switchyard_widen(set, halves.data() + from_at, floats.data() + to_at, count)) return;
+    for (int64_t i = 0; i < to_at + count; ++i)
+        if (floats[static_cast<size_t>(i)] != (i < to_at ? 0.0f : 1.5f)) std::exit(1);
+}
+
 }  // namespace
 
 int main() {
@@ -106,6 +116,7 @@ int main() {
         switchyard_unpack(&weights.packed, dense.data(), 2);
         for (int64_t set = 0; switchyard_instruction_set(set); ++set) {
             if (!switchyard_supported(set)) continue;
+            check_widen(set);
             for (int64_t rows : {int64_t{1}, between(2, 20), between(100, 140)}) check(weights, between(0, 70), rows, set);
         }
     }

@@ -9,7 +9,7 @@ import pytest
 
 NATIVE = Path(__file__).parents[2] / "server" / "kernels" / "native"
 DRIVER = Path(__file__).with_name("sanitised_driver.cpp")
-FLAGS = {"avx2.cpp": ["-mavx2", "-mfma"]}
+FLAGS = {"avx2.cpp": ["-mavx2", "-mfma", "-mf16c"]}
 FLAGS["avx512.cpp"] = [*FLAGS["avx2.cpp"], *(f"-mavx512{part}" for part in ("f", "bw", "dq", "vl", "vnni"))]
 
 

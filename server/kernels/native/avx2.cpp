@@ -1,4 +1,4 @@
-// AVX2 with FMA: a look-up of two bytes a weight by pshufb, products by pmaddwd. Compiled with -mavx2 -mfma.
+// AVX2 with FMA: a look-up of two bytes a weight by pshufb, products by pmaddwd. Compiled with -mavx2 -mfma -mf16c.
 #if defined(__x86_64__)
 
 #include <immintrin.h>
@@ -19,7 +19,7 @@ constexpr int kPanelBlocks = 8;            // decoded blocks that stay in the fi
 constexpr int kVectorsPerWord = 4;         // 16-bit vectors that one vector of words decodes to
 constexpr int64_t kDirectRows = 4;         // up to here decoding anew for each tile of rows costs less than a panel
 constexpr int kTileRows = 4;
-constexpr int kPrefetch = 2048;            // bytes ahead in the codes, each of which a step reads once
+constexpr int kPrefetch = 2048;            // bytes ahead in what is read once
 constexpr int64_t kSumRows = 128;          // rows whose partial sums are kept beside a panel
 
 struct Lanes {
@@ -43,7 +43,9 @@ struct Lanes {
     static float sum(Register value) { return _mm_cvtss_f32(sum4(value, zero(), zero(), zero())); }
 };
 
-bool supported() { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+bool supported() {
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c");
+}
 
 float largest_lane(__m256 value) {
     __m128 half = _mm_max_ps(_mm256_castps256_ps128(value), _mm256_extractf128_ps(value, 1));
@@ -218,10 +220,24 @@ void multiply(const PackedWeights& weights, int64_t group, const RoundedRows& x,
     }
 }
 
+void widen(const uint16_t* from, float* to, int64_t count) {
+    constexpr int kLine = 32;  // halves in a cache line
+    int64_t i = 0;
+    for (; i < count && reinterpret_cast<uintptr_t>(to + i) % sizeof(__m256); ++i) to[i] = _cvtsh_ss(from[i]);
+    for (; i + kLine <= count; i += kLine) {
+        _mm_prefetch(reinterpret_cast<const char*>(from + i) + kPrefetch, _MM_HINT_T0);
+        for (int64_t j = i; j < i + kLine; j += kLanes)
+            _mm256_stream_ps(to + j, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(from + j))));
+    }
+    for (; i < count; ++i) to[i] = _cvtsh_ss(from[i]);
+    _mm_sfence();  // before another thread is told
+}
+
 }  // namespace
 
 const InstructionSet& avx2() {
-    static const InstructionSet set{"avx2", supported, round_chunk, multiply, project_down<Lanes>, project_up<Lanes>};
+    static const InstructionSet set{"avx2",   supported,           round_chunk,       multiply,
+                                    project_down<Lanes>, project_up<Lanes>, widen};
     return set;
 }
 

@@ -43,7 +43,7 @@ struct Lanes {
 
 bool supported() {
     return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
-           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") && __builtin_cpu_supports("fma");
+           __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vnni") && avx2().supported();
 }
 
 // The inputs of a word as its nibbles come by: nibble i of both 16-bit halves is one pair.
@@ -136,7 +136,8 @@ void multiply(const PackedWeights& weights, int64_t group, const RoundedRows& x,
 }  // namespace
 
 const InstructionSet& avx512() {
-    static const InstructionSet set{"avx512-vnni", supported, round_chunk, multiply<>, project_down<Lanes>, project_up<Lanes>};
+    static const InstructionSet set{"avx512-vnni",       supported,         round_chunk, multiply<>,
+                                    project_down<Lanes>, project_up<Lanes>, avx2().widen};
     return set;
 }
 

@@ -32,6 +32,10 @@ struct InstructionSet {
     // y[row * stride + n] += b[n] . low[row] for n in [begin, end); b is [out, rank].
     void (*project_up)(const float* b, int64_t rank, int64_t begin, int64_t end, const float* low, int64_t low_stride,
                        int64_t rows, float* y, int64_t stride);
+
+    // to[i] = from[i], IEEE halves to floats, past the caches: it leaves them to the running step, and writes memory that
+    // nobody reads soon without reading it first. Null where the set has no such instructions.
+    void (*widen)(const uint16_t* from, float* to, int64_t count);
 };
 
 const InstructionSet& portable();

@@ -42,7 +42,7 @@ struct PackedWeights {
     const float* group_scales(int64_t group) const { return scales + group * blocks() * kGroup; }
 };
 
-// y = out_scale * (W (in_scale * x) + B A (in_scale * x)) + bias; a null pointer is the identity. Shared with Python.
+// y = out_scale * (W (in_scale * x) + scale * B A (in_scale * x)) + bias; a null pointer is the identity. Shared with Python.
 struct Adapter {
     int64_t rank;            // 0: no factors
     const float* a;          // [rank, in]
@@ -50,6 +50,7 @@ struct Adapter {
     const float* in_scale;   // [in]
     const float* out_scale;  // [out]
     const float* bias;       // [out], in the place of the base's
+    float scale;
 };
 
 }  // namespace switchyard

@@ -27,3 +27,10 @@ int64_t switchyard_supported(int64_t index) {
     const auto* set = switchyard::instruction_set(index);
     return set && set->supported();
 }
+
+int64_t switchyard_widen(int64_t index, const uint16_t* from, float* to, int64_t count) {
+    const auto* set = switchyard::instruction_set(index);
+    if (!set->widen) return 0;
+    set->widen(from, to, count);
+    return 1;
+}

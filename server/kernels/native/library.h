@@ -6,7 +6,7 @@
 #define SWITCHYARD_EXPORT extern "C" __attribute__((visibility("default")))
 
 // Changes with anything below or in layout.h; a library of another number is not used.
-constexpr int64_t kInterface = 1;
+constexpr int64_t kInterface = 2;
 
 SWITCHYARD_EXPORT int64_t switchyard_interface();
 
@@ -29,6 +29,9 @@ SWITCHYARD_EXPORT int64_t switchyard_linear(int64_t instruction_set, const switc
                                             const float* bias, int64_t segments, const int64_t* bounds,
                                             const switchyard::Adapter* const* adapters, const float* x, float* y,
                                             void* workspace, int64_t workspace_bytes, int64_t threads);
+
+// Halves to floats, see InstructionSet. Returns 0, and does nothing, where the instruction set cannot.
+SWITCHYARD_EXPORT int64_t switchyard_widen(int64_t instruction_set, const uint16_t* from, float* to, int64_t count);
 
 namespace switchyard {
 const InstructionSet* instruction_set(int64_t index);

@@ -121,6 +121,8 @@ struct Call {
             const Share mine = share(adapters[i]->rank, 4, thread, threads);
             set.project_down(adapters[i]->a, in, mine.begin, mine.end, inputs() + bounds[i] * in, in,
                              bounds[i + 1] - bounds[i], low + bounds[i] * low_stride, low_stride);
+            for (int64_t row = bounds[i]; row < bounds[i + 1]; ++row)
+                for (int64_t j = mine.begin; j < mine.end; ++j) low[row * low_stride + j] *= adapters[i]->scale;
         }
     }
 

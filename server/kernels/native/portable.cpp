@@ -72,7 +72,7 @@ void project_up(const float* b, int64_t rank, int64_t begin, int64_t end, const 
 }  // namespace
 
 const InstructionSet& portable() {
-    static const InstructionSet set{"portable", always, round_chunk, multiply, project_down, project_up};
+    static const InstructionSet set{"portable", always, round_chunk, multiply, project_down, project_up, nullptr};
     return set;
 }
 
