@@ -1,7 +1,8 @@
 """What is known of the traffic, kept in one file across restarts.
 
-The file is a line with the format's version, then the state as msgpack, compressed (which brings a checksum). A
-damaged one is set aside, with a warning, and the model begins anew: no history is worth a server that does not start.
+The file is a line with the format's version, a CRC-32 of the rest, and the state as msgpack, compressed. Compression's
+own checksum is of the state alone: bits that fill up the last byte of the stream would be nobody's.
+A damaged one is set aside, with a warning, and the model begins anew: no history is worth a server that does not start.
 """
 
 import logging
@@ -17,7 +18,8 @@ from server.adapters.traffic.traffic_model import TrafficModel, TrafficState
 
 logger = logging.getLogger(__name__)
 
-_HEADER = b"switchyard traffic 1\n"
+_HEADER = b"switchyard traffic 2\n"
+_CHECKSUM_BYTES = 4
 _LARGEST = 1 << 28
 _DAMAGED = ".damaged"
 
@@ -59,14 +61,23 @@ class TrafficHistory:
             OSError: it cannot be written; what was there before is there still.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(self.path, _HEADER + zlib.compress(msgspec.msgpack.encode(record), 1))
+        packed = zlib.compress(msgspec.msgpack.encode(record), 1)
+        replace_file(self.path, _HEADER + _checksum(packed) + packed)
 
 
 def _decoded(content: bytes) -> TrafficRecord:
     if not content.startswith(_HEADER):
         raise ValueError("it is of another format or version")
+    start = len(_HEADER) + _CHECKSUM_BYTES
+    checksum, packed = content[len(_HEADER) : start], content[start:]
+    if checksum != _checksum(packed):
+        raise ValueError("its checksum differs")
     unpacking = zlib.decompressobj()
-    packed = unpacking.decompress(content[len(_HEADER) :], _LARGEST)
+    state = unpacking.decompress(packed, _LARGEST)
     if not unpacking.eof:
-        raise ValueError("it is cut off, or too large")
-    return msgspec.msgpack.decode(packed, type=TrafficRecord)
+        raise ValueError("it is too large")
+    return msgspec.msgpack.decode(state, type=TrafficRecord)
+
+
+def _checksum(packed: bytes) -> bytes:
+    return zlib.crc32(packed).to_bytes(_CHECKSUM_BYTES, "big")
