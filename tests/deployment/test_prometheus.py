@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from adapters_store import AdapterStore, parse_adapter_name
-from tests.deployment.prometheus import Prometheus, scraping
+from tests.deployment.prometheus import Prometheus, holds_within, scraping
 from tests.deployment.queries import dashboard_expressions, recordings
 from tests.http.client import body
 from tests.http.real_server import RealServer, serving
@@ -39,15 +39,9 @@ def prometheus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prometheus]
     ):
         names = _published(server, base, directory)
         asyncio.run(_load(server, names))
-        _wait_for_alerts(running)
+        # Until the rules have been evaluated over the whole load, which takes longer on a busy machine.
+        holds_within(ALERT_SECONDS, lambda: running.firing() >= EXPECTED_ALERTS)
         yield running
-
-
-def _wait_for_alerts(prometheus: Prometheus) -> None:
-    """Until the rules have been evaluated over the whole load, which takes longer on a busy machine."""
-    deadline = time.monotonic() + ALERT_SECONDS
-    while not prometheus.firing() >= EXPECTED_ALERTS and time.monotonic() < deadline:
-        time.sleep(0.2)
 
 
 def _published(server: RealServer, base: Path, directory: Path) -> list[str]:
