@@ -228,7 +228,7 @@ def _ranks(text: str) -> tuple[int, ...]:
     try:
         return parse_ranks(text)
     except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--ranks") from error
+        raise typer.BadParameter(str(error)) from error
 
 
 def _spread(seconds: Sequence[float]) -> dict[str, float]:

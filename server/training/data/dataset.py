@@ -59,8 +59,8 @@ def prepare(
     """The data of a job: the same sources, spec and tokenizer give the same rows in the same order.
 
     `general` are the texts that `general_share` of the examples is drawn from. `validation` are the examples of a
-    validation file; without, `validation_share` of each task is held out. `between`
-    is called between two examples; what it raises ends the preparation.
+    validation file; without, `validation_share` of each task is held out. `between` is called between two examples;
+    what it raises ends the preparation.
 
     Raises:
         InvalidTrainingData: an example does not fit the objective or the chat template, nothing is left to learn, or a
