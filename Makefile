@@ -33,7 +33,7 @@ $(BIN)/python:
 $(STAMP): pyproject.toml setup.py constraints.txt $(wildcard server/kernels/native/*) | $(BIN)/python
 	@$(PIP) install -qq --upgrade --constraint constraints.txt pip
 	@echo "[2/3] Installing $(TORCH) from $(or $(TORCH_INDEX),pip's own index)"
-	@$(PIP) install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
+	@$(PIP) freeze | grep -q '^$(TORCH)\($$\|+\)' || $(PIP) install $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) $(TORCH)
 	@echo "[3/3] Installing Switchyard and what it needs (a minute or two)"
 	@$(PIP) install -qq --constraint constraints.txt --editable '.[dev]'
 	@touch $@
