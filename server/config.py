@@ -15,6 +15,12 @@ _OTHER_VARIABLES = frozenset({"SWITCHYARD_VARIANT"})
 _LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 
 
+def _step_tokens(value: int) -> int:
+    if value and value < 16:
+        raise ValueError(f"a step has at least 16 tokens, not {value}; 0 takes what suits the device")
+    return value
+
+
 def default_cache_dir() -> Path:
     """Where fetched and converted base models are kept: `~/.cache/switchyard`."""
     return Path.home() / ".cache" / "switchyard"
@@ -105,8 +111,10 @@ class Settings(BaseSettings):
 
     # Engine
     max_rows: Annotated[int, Field(ge=1)] = Field(32, description="Sequences that run in one batch.")
-    max_batch_tokens: Annotated[int, Field(ge=16)] = Field(
-        512, description="Tokens of one step, prefill chunks included."
+    max_batch_tokens: Annotated[int, AfterValidator(_step_tokens)] = Field(
+        0,
+        description="Tokens of one step, prefill chunks included; 0 takes 512 on CUDA and 64 on CPU. In smaller steps a "
+        "short prompt waits less for the prompts of others; what is computed in all stays about the same.",
     )
     max_model_len: Annotated[int, Field(ge=0)] = Field(
         0, description="Longest prompt plus answer, in tokens; 0 takes what the model and the KV cache allow."

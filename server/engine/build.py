@@ -24,11 +24,14 @@ from server.engine.messages import Event, ModelInfo
 from server.engine.page_pool import PagePool
 from server.engine.paged_attention import ATTENTION_NAME, register_paged_attention
 from server.engine.runner import Runner
-from server.engine.scheduler import SchedulerLimits
+from server.engine.scheduler_limits import SchedulerLimits
 from server.engine.transformers_runner import TransformersRunner
 from server.errors import ConfigurationError
 
 _log = logging.getLogger(__name__)
+
+_STEP_TOKENS = {"cuda": 512, "cpu": 64}
+"""The tokens of a step by kind of device: on a CPU each takes time of its own, and all rows wait for the longest."""
 
 
 @dataclass(frozen=True)
@@ -83,7 +86,7 @@ def build_engine(
         grammars.compile,
         limits=SchedulerLimits(
             max_rows=settings.max_rows,
-            max_batch_tokens=settings.max_batch_tokens,
+            max_batch_tokens=settings.max_batch_tokens or _STEP_TOKENS[device.type],
             window=settings.window_ms / 1000,
             max_group=settings.window_max_group,
             adapter_wait_timeout=settings.adapter_wait_timeout,

@@ -64,8 +64,12 @@ class FairQueue:
             self._due = None
 
     def admitted(self, sequence: Sequence) -> None:
-        """A sequence got its first row: what it has to compute of its prompt is charged, cached prefixes are not."""
-        self._charge(sequence, INPUT_WEIGHT * sequence.pending)
+        """A sequence got a row: what it has to compute of its prompt is charged, cached prefixes are not.
+
+        Once: that a row was taken back is no fault of whom it is given again.
+        """
+        if not sequence.started:
+            self._charge(sequence, INPUT_WEIGHT * sequence.pending)
         if self._lacking is sequence:
             self._lacking = None
 

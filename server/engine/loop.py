@@ -38,7 +38,8 @@ from server.engine.messages import (
 from server.engine.row_failure import RowFailure
 from server.engine.row_result import RowResult, row_results
 from server.engine.runner import Runner
-from server.engine.scheduler import Scheduler, SchedulerLimits
+from server.engine.scheduler import Scheduler
+from server.engine.scheduler_limits import SchedulerLimits
 from server.engine.sequence import Sequence
 
 _log = logging.getLogger(__name__)
@@ -277,6 +278,7 @@ class EngineLoop:
             prefix_hit_tokens=scheduler.prefix_hit_tokens,
             prefix_lookup_tokens=scheduler.prefix_lookup_tokens,
             preemptions=scheduler.preemptions,
+            rows_taken_back=scheduler.rows_taken_back,
             adapter_bytes=memory.used_bytes,
             adapter_budget_bytes=memory.used_bytes + memory.free_bytes,
             pages=DevicePages(kv=pages.in_use, prefix=pages.kept, adapters=pages.adapters, total=pages.total),

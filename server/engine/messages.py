@@ -335,6 +335,7 @@ class EngineState(msgspec.Struct, frozen=True, kw_only=True, tag="state"):
     prefix_hit_tokens: int
     prefix_lookup_tokens: int
     preemptions: int
+    rows_taken_back: int
     adapter_bytes: int
     adapter_budget_bytes: int
     resident: list[ResidentAdapter]

@@ -7,39 +7,22 @@ never a sleep.
 """
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Collection
 
 from server.adapters.loader import LoadFailure
 from server.adapters.residency import Residency
 from server.engine.adapter_waits import AdapterWaits
 from server.engine.batch import Batch, Row
 from server.engine.deadlines import Deadlines
-from server.engine.fair_queue import Fairness, FairQueue
+from server.engine.fair_queue import FairQueue
+from server.engine.fair_rows import row_to_take_back
 from server.engine.kv_cache import BlockHash, KVCache
 from server.engine.messages import Event, Failed, GroupReport, LookupReport, Started
+from server.engine.scheduler_limits import SchedulerLimits
 from server.engine.sequence import Sequence
+from server.engine.shared_prefixes import SharedPrefixes
 from server.engine.waiting import AdapterQueue, WaitingQueues
-from server.engine.window import Window, WindowMode
-
-
-@dataclass(frozen=True)
-class SchedulerLimits:
-    """Sizes of a step and of a group; times in seconds."""
-
-    max_rows: int
-    max_batch_tokens: int
-    window: float
-    max_group: int
-    adapter_wait_timeout: float
-    window_mode: WindowMode = "fixed"
-    fairness: Fairness = "tokens"
-    starvation_seconds: float = 30.0
-
-    @property
-    def space_patience(self) -> float:
-        """How long a loaded adapter may be kept from the device by younger groups of resident ones."""
-        return min(1.0, self.adapter_wait_timeout / 10)
+from server.engine.window import Window
 
 
 class Scheduler:
@@ -56,6 +39,7 @@ class Scheduler:
     ) -> None:
         self._limits = limits
         self._kv = kv_cache
+        self._prefixes = SharedPrefixes(kv_cache)
         self._residency = residency
         self._emit = emit
         self._clock = clock
@@ -74,6 +58,7 @@ class Scheduler:
         self._step_seconds = 0.0  # an upper envelope: what the next step may well take
         self.waiting = WaitingQueues()
         self.preemptions = 0
+        self.rows_taken_back = 0
         self.prefix_lookup_tokens = 0
         self.prefix_hit_tokens = 0
 
@@ -116,7 +101,11 @@ class Scheduler:
         blocked = self._settle_adapters(now)
         planned, preempted = self._continue_running()
         if not preempted and self._resume(planned):
-            self._admit(planned, now, blocked)
+            draining = self._adapter_waits.draining(blocked, now)
+            while self._held:
+                self._held.pop().account_hold(now)
+            self._even_out_rows(planned, now, blocked, draining)
+            self._admit(planned, now, blocked, draining)
         self._row_was_free = len(self._running) < self._limits.max_rows
         if not planned:
             return None
@@ -239,12 +228,15 @@ class Scheduler:
 
     def _preempt(self, sequence: Sequence) -> None:
         """Take a row back, to be computed anew; the adapter stays pinned, since a started answer cannot change it."""
+        self._give_up_row(sequence)
+        self.preemptions += 1
+        self._preempted.append(sequence)
+
+    def _give_up_row(self, sequence: Sequence) -> None:
         self._running.remove(sequence)
         self._kv.release(sequence.blocks)
         sequence.blocks = []
         sequence.computed = 0
-        self.preemptions += 1
-        self._preempted.append(sequence)
 
     def _resume(self, planned: dict[Sequence, int]) -> bool:
         """Give preempted sequences their rows back, the oldest first; False while one still lacks room."""
@@ -256,29 +248,70 @@ class Scheduler:
             planned[sequence] = min(sequence.pending, budget)
         return True
 
-    def _admit(self, planned: dict[Sequence, int], now: float, blocked: AdapterQueue | None) -> None:
+    def _even_out_rows(
+        self, planned: dict[Sequence, int], now: float, blocked: AdapterQueue | None, draining: Collection[str]
+    ) -> None:
+        """Where all rows are taken, take one back for the next turn if another has far more of them (`fair_rows.py`).
+
+        One a step at most. What the row has computed stays in the prefix cache; it waits like others of its adapter,
+        before those that came later, and keeps its pin.
+        """
+        if self._limits.fairness == "none" or not self._kv.prefix_cache:
+            return
+        if len(self._running) < max(2, self._limits.max_rows):  # of a single row nobody has too much
+            return
+        prefilling = self._prefilling()
+        for queue, first in self._fair.turns(filter(self._is_ready, self.waiting.by_age()), now):
+            candidates = self._candidates(queue, first, blocked, draining)
+            if not candidates or self._window_is_open(queue, now):
+                continue
+            if self._prefixes.next_missing(candidates[0]) in prefilling:
+                continue
+            richer = row_to_take_back(candidates[0], self._running)
+            if richer is not None:
+                self._give_up_row(richer)
+                planned.pop(richer, None)
+                self.waiting.add(richer)
+                self.rows_taken_back += 1
+                self._admit_group(queue, candidates[:1], first, planned, now, None)
+            return
+
+    def _candidates(
+        self, queue: AdapterQueue, first: Sequence | None, blocked: AdapterQueue | None, draining: Collection[str]
+    ) -> list[Sequence]:
+        """The sequences of a group that may have a row, in their order, with `first` before the others.
+
+        Where its adapter has to make place for an older group, these are those that had one before: until they end,
+        it cannot go.
+        """
+        group = [first, *(other for other in queue.sequences if other is not first)] if first else list(queue.sequences)
+        if blocked is not None and queue.digest in draining and queue.opened > blocked.opened:
+            return [sequence for sequence in group if sequence.started]
+        return group
+
+    def _admit(
+        self, planned: dict[Sequence, int], now: float, blocked: AdapterQueue | None, draining: Collection[str]
+    ) -> None:
         """Admit waiting groups in the order of their turns, while rows, tokens and blocks last."""
-        while self._held:
-            self._held.pop().account_hold(now)
         if len(self._running) >= self._limits.max_rows or self._token_budget(planned) <= 0:
             return
         busy = bool(self._running)
-        draining = self._adapter_waits.draining(blocked, now)
         lacking: Sequence | None = None
         for queue, first in self._fair.turns(filter(self._is_ready, self.waiting.by_age()), now):
             if len(self._running) >= self._limits.max_rows or self._token_budget(planned) <= 0:
                 return
-            if blocked is not None and queue.digest in draining and queue.opened > blocked.opened:
-                continue
             if not self._is_ready(queue):
                 continue  # its version was given up for a group of this step
+            candidates = self._candidates(queue, first, blocked, draining)
+            if not candidates:
+                continue
             if lacking is not None and (queue.digest is None or queue.opened >= lacking.arrived):
                 continue
             if busy and self._window_is_open(queue, now):
                 queue.hold(now)
                 self._held.append(queue)
             else:
-                lacking = self._admit_group(queue, first, planned, now, lacking) or lacking
+                lacking = self._admit_group(queue, candidates, first, planned, now, lacking) or lacking
 
     def _is_ready(self, queue: AdapterQueue) -> bool:
         """Is what would answer the group on the device?"""
@@ -287,27 +320,28 @@ class Scheduler:
     def _admit_group(
         self,
         queue: AdapterQueue,
+        candidates: list[Sequence],
         first: Sequence | None,
         planned: dict[Sequence, int],
         now: float,
         lacking: Sequence | None,
     ) -> Sequence | None:
-        """Start the sequences of one group, `first` before the others; the one that lacked blocks, if one did.
+        """Start the candidates of one group; the one that lacked blocks, if one did.
 
         It has the next turn, and nothing overtakes it but, while it is `lacking`, those that are older and whose
         versions are not given up for it: these may be all that it lacks.
         """
-        held, opened, size, short = queue.held_seconds, queue.opened, 0, None
+        held, opened, short = queue.held_seconds, queue.opened, None
+        admitted = begun = 0
         window = self._window.length(queue, now, self._step_seconds)
         prefilling = self._prefilling()
         least = self.waiting.priority_beside(queue, self._is_ready) if self._limits.fairness == "tokens" else None
-        group = [first, *(other for other in queue.sequences if other is not first)] if first else queue.sequences
-        for sequence in group[: self._limits.max_group]:
+        for sequence in candidates[: self._limits.max_group]:
             if lacking is not None and sequence.arrived >= lacking.arrived:
                 continue
             if least is not None and sequence.request.priority < least and sequence is not first:
                 break  # others of the tenant go before it
-            if self._next_prefix(sequence) in prefilling:
+            if self._prefixes.next_missing(sequence) in prefilling:
                 continue
             budget = self._token_budget(planned)
             if len(self._running) >= self._limits.max_rows or budget <= 0:
@@ -317,18 +351,21 @@ class Scheduler:
                     self._fair.lacked_blocks(sequence)
                 short = sequence
                 break
-            prefilling |= self._unsealed(sequence)
+            prefilling |= self._prefixes.unsealed(sequence)
             self.waiting.remove(sequence)
             self._fair.admitted(sequence)
-            self._announce(sequence)
+            admitted += 1
+            if not sequence.started:
+                begun += 1
+                self._announce(sequence)
             planned[sequence] = min(sequence.pending, budget)
-            size += 1
-        if size:
+        if admitted:
             self._fair.took_turn(first if first in planned else None)
+        if begun:
             self._emit(
                 GroupReport(
                     digest=queue.digest,
-                    size=size,
+                    size=begun,
                     held_seconds=held,
                     waited_seconds=now - opened,
                     window_seconds=window,
@@ -339,23 +376,7 @@ class Scheduler:
 
     def _prefilling(self) -> set[BlockHash]:
         """The prefixes that running rows are about to compute."""
-        return {block_hash for sequence in self._running for block_hash in self._unsealed(sequence)}
-
-    def _unsealed(self, sequence: Sequence) -> set[BlockHash]:
-        """The prefixes that a sequence is about to compute; none while it decodes, or where none are kept."""
-        if sequence.pending <= 1 or not self._kv.prefix_cache:
-            return set()
-        size = self._kv.block_size
-        return set(sequence.block_hashes(size)[sequence.computed // size :])
-
-    def _next_prefix(self, sequence: Sequence) -> BlockHash | None:
-        """The first prefix that a waiting sequence would have to compute and could take from another instead.
-
-        It waits while a row computes just that: choices of one prompt, and requests that begin alike, pay once.
-        """
-        hashes = sequence.block_hashes(self._kv.block_size)[: sequence.reusable // self._kv.block_size]
-        cached = len(self._kv.match(hashes))
-        return hashes[cached] if cached < len(hashes) else None
+        return {block_hash for sequence in self._running for block_hash in self._prefixes.unsealed(sequence)}
 
     def _token_budget(self, planned: dict[Sequence, int]) -> int:
         """Tokens that the step can still take."""

@@ -272,9 +272,13 @@ def kv_cache() -> Row:
                 maximum=1,
             ),
             Panel(
-                "Preemptions",
-                "Sequences put back because blocks ran out: their prompts are computed again. 0 is good.",
-                (Query(rate("switchyard_preemptions_total"), "preempted"),),
+                "Rows taken back",
+                "Sequences put back because blocks ran out, whose prompts are computed again: 0 is good. And those put"
+                " back because others had fewer rows: what a hot adapter leaves to the others.",
+                (
+                    Query(rate("switchyard_preemptions_total"), "blocks ran out"),
+                    Query(rate("switchyard_rows_taken_back_total"), "for fairness"),
+                ),
                 unit="ops",
             ),
             Panel(

@@ -77,6 +77,7 @@ def metric_families() -> list[Metric]:
             prefix_hit_tokens=0,
             prefix_lookup_tokens=0,
             preemptions=0,
+            rows_taken_back=0,
             adapter_bytes=1,
             adapter_budget_bytes=2,
             resident=[ResidentAdapter(**version, rank=8, pinned=True)],

@@ -14,7 +14,8 @@ from server.engine.kv_cache import KVCache
 from server.engine.messages import AdapterVersion, Event, FallbackPolicy, SamplingParams, Submit
 from server.engine.page_layout import aligned
 from server.engine.page_pool import PagePool
-from server.engine.scheduler import Scheduler, SchedulerLimits
+from server.engine.scheduler import Scheduler
+from server.engine.scheduler_limits import SchedulerLimits
 from server.engine.sequence import Sequence
 from server.engine.window import WindowMode
 from tests.scripted_loader import ScriptedLoader, form_of, memory_of
@@ -44,6 +45,7 @@ class Simulation:
     window_mode: WindowMode = "fixed"
     fairness: Fairness = "tokens"
     starvation: float = 30.0
+    prefix_cache: bool = True
     loader: ScriptedLoader = field(default_factory=lambda: ScriptedLoader(immediate=form_of(ADAPTER_BYTES)))
     now: float = 100.0
     events: list[Event] = field(default_factory=list)
@@ -61,7 +63,7 @@ class Simulation:
             )
             device = torch.empty(1 + self.pages.total, self.pages.page_bytes, dtype=torch.uint8)
             memory = SharedMemory(self.pages, device, torch.uint8)
-        self.kv = KVCache(self.pages, 4)
+        self.kv = KVCache(self.pages, 4, prefix_cache=self.prefix_cache)
         self.residency = Residency(
             self.loader,
             memory=memory,

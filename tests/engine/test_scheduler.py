@@ -69,7 +69,7 @@ def test_a_full_group_does_not_wait_for_the_window() -> None:
 
 
 def test_interleaved_arrivals_at_a_busy_engine_are_prefilled_in_groups() -> None:
-    simulation = Simulation(rows=4)
+    simulation = Simulation(rows=4, fairness="none")
     blocking = [simulation.arrive(tokens=12) for _ in range(4)]
     simulation.step()
     for _ in range(4):

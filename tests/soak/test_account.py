@@ -27,6 +27,7 @@ def reading(**fields: Any) -> Reading:
         "prefix_hit_tokens": 0,
         "prefix_lookup_tokens": 0,
         "preemptions": 0,
+        "rows_taken_back": 0,
         "adapter_bytes": 0,
         "adapter_budget_bytes": 800,
         "host_budget_bytes": 5000,

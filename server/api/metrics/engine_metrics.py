@@ -136,6 +136,11 @@ class EngineMetrics:
         self._preemptions = _RunningTotal(
             Counter("switchyard_preemptions", "Sequences put back because KV blocks ran out.", registry=registry)
         )
+        self._rows_taken_back = _RunningTotal(
+            Counter(
+                "switchyard_rows_taken_back", "Sequences put back because others had fewer rows.", registry=registry
+            )
+        )
 
     def _on_step(self, report: StepReport) -> None:
         self._step_seconds.observe(report.seconds)
@@ -146,9 +151,10 @@ class EngineMetrics:
 
     def _on_state(self, state: EngineState) -> None:
         if self._engine.restarts != self._restarts_at_state:
-            for total in (self._prefix_hits, self._prefix_lookups, self._preemptions):
+            for total in (self._prefix_hits, self._prefix_lookups, self._preemptions, self._rows_taken_back):
                 total.begin_again()
         self._last_state, self._restarts_at_state = state, self._engine.restarts
         self._prefix_hits.now(state.prefix_hit_tokens)
         self._prefix_lookups.now(state.prefix_lookup_tokens)
         self._preemptions.now(state.preemptions)
+        self._rows_taken_back.now(state.rows_taken_back)

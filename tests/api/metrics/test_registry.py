@@ -61,6 +61,7 @@ def state(**fields: Any) -> EngineState:
         "prefix_hit_tokens": 100,
         "prefix_lookup_tokens": 400,
         "preemptions": 1,
+        "rows_taken_back": 2,
         "adapter_bytes": 1000,
         "adapter_budget_bytes": 5000,
         "resident": [],
@@ -244,12 +245,13 @@ async def test_the_gauges_of_an_engine_that_died_are_gone_until_the_next_one_rep
 async def test_totals_survive_an_engine_restart(bench: Bench) -> None:
     engine = bench.engine(saying([]))
     async with serving(bench, engine) as client:
-        for hits, preemptions in ((100, 1), (150, 1), (30, 2)):
-            engine.report(state(prefix_hit_tokens=hits, preemptions=preemptions))
+        for hits, preemptions, taken in ((100, 1, 0), (150, 1, 4), (30, 2, 1)):
+            engine.report(state(prefix_hit_tokens=hits, preemptions=preemptions, rows_taken_back=taken))
         engine.restarts = 1
         read = await scrape(client)
     assert read("switchyard_prefix_hit_tokens_total") == 180
     assert read("switchyard_preemptions_total") == 2
+    assert read("switchyard_rows_taken_back_total") == 5
     assert read("switchyard_engine_restarts_total") == 1
 
 

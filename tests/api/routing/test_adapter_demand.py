@@ -31,6 +31,7 @@ class Device:
                 "prefix_hit_tokens",
                 "prefix_lookup_tokens",
                 "preemptions",
+                "rows_taken_back",
                 "adapter_bytes",
             ),
             0,

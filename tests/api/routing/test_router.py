@@ -69,6 +69,7 @@ class Bed:
             prefix_hit_tokens=0,
             prefix_lookup_tokens=0,
             preemptions=0,
+            rows_taken_back=0,
             adapter_bytes=size_bytes,
             adapter_budget_bytes=BUDGET,
             resident=[*resident, other],

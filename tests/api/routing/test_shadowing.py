@@ -84,6 +84,7 @@ def state(*resident: ResidentAdapter, waiting: int = 0, budget: int = 10_000) ->
         prefix_hit_tokens=0,
         prefix_lookup_tokens=0,
         preemptions=0,
+        rows_taken_back=0,
         adapter_bytes=0,
         adapter_budget_bytes=budget,
         resident=list(resident),
