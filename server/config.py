@@ -113,8 +113,8 @@ class Settings(BaseSettings):
     max_rows: Annotated[int, Field(ge=1)] = Field(32, description="Sequences that run in one batch.")
     max_batch_tokens: Annotated[int, AfterValidator(_step_tokens)] = Field(
         0,
-        description="Tokens of one step, prefill chunks included; 0 takes 512 on CUDA and 64 on CPU. In smaller steps a "
-        "short prompt waits less for the prompts of others; what is computed in all stays about the same.",
+        description="Tokens of one step, prefill chunks included; 0 takes 512 on CUDA and 64 on CPU, or twice "
+        "`max_rows` if that is more. In smaller steps a short prompt waits less for the prompts of others.",
     )
     max_model_len: Annotated[int, Field(ge=0)] = Field(
         0, description="Longest prompt plus answer, in tokens; 0 takes what the model and the KV cache allow."

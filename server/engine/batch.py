@@ -22,6 +22,18 @@ class Row:
     form: NormalForm | None
     scored: range = range(0)
 
+    @classmethod
+    def next_of(cls, sequence: Sequence, count: int, form: NormalForm | None) -> "Row":
+        """The next `count` tokens of a sequence that are not computed yet."""
+        return cls(
+            sequence,
+            start=sequence.computed,
+            count=count,
+            sample=count == sequence.pending and sequence.request.sampling.max_tokens > 0,
+            form=form,
+            scored=sequence.scored_by(sequence.computed, count),
+        )
+
     @property
     def logits(self) -> int:
         """At how many positions the logits are wanted."""

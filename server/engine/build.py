@@ -31,7 +31,7 @@ from server.errors import ConfigurationError
 _log = logging.getLogger(__name__)
 
 _STEP_TOKENS = {"cuda": 512, "cpu": 64}
-"""The tokens of a step by kind of device: on a CPU each takes time of its own, and all rows wait for the longest."""
+"""The least tokens of a step by kind of device: on a CPU each takes time of its own, and all rows wait for the last."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ def build_engine(
         grammars.compile,
         limits=SchedulerLimits(
             max_rows=settings.max_rows,
-            max_batch_tokens=settings.max_batch_tokens or _STEP_TOKENS[device.type],
+            max_batch_tokens=settings.max_batch_tokens or max(_STEP_TOKENS[device.type], 2 * settings.max_rows),
             window=settings.window_ms / 1000,
             max_group=settings.window_max_group,
             adapter_wait_timeout=settings.adapter_wait_timeout,

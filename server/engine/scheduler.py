@@ -15,9 +15,10 @@ from server.engine.adapter_waits import AdapterWaits
 from server.engine.batch import Batch, Row
 from server.engine.deadlines import Deadlines
 from server.engine.fair_queue import FairQueue
-from server.engine.fair_rows import row_to_take_back
+from server.engine.fair_rows import RowShares
 from server.engine.kv_cache import BlockHash, KVCache
 from server.engine.messages import Event, Failed, GroupReport, LookupReport, Started
+from server.engine.prefill_shares import shares_by_rows, shares_in_order
 from server.engine.scheduler_limits import SchedulerLimits
 from server.engine.sequence import Sequence
 from server.engine.shared_prefixes import SharedPrefixes
@@ -99,13 +100,14 @@ class Scheduler:
         now = self._clock()
         self._drop_late(now)
         blocked = self._settle_adapters(now)
-        planned, preempted = self._continue_running()
-        if not preempted and self._resume(planned):
+        planned, preempted = self._plan_decoding()
+        if not preempted and self._resume():
             draining = self._adapter_waits.draining(blocked, now)
             while self._held:
                 self._held.pop().account_hold(now)
             self._even_out_rows(planned, now, blocked, draining)
-            self._admit(planned, now, blocked, draining)
+            self._admit(now, blocked, draining)
+        planned |= self._plan_prefills(planned)
         self._row_was_free = len(self._running) < self._limits.max_rows
         if not planned:
             return None
@@ -156,15 +158,9 @@ class Scheduler:
         self._kv.check()
 
     def _row(self, sequence: Sequence, count: int) -> Row:
-        """The next `count` tokens of a sequence."""
-        return Row(
-            sequence,
-            start=sequence.computed,
-            count=count,
-            sample=count == sequence.pending and sequence.request.sampling.max_tokens > 0,
-            form=self._residency.form(sequence.digest) if sequence.digest is not None else None,
-            scored=sequence.scored_by(sequence.computed, count),
-        )
+        """The next `count` tokens of a sequence, for its adapter as it is on the device."""
+        form = self._residency.form(sequence.digest) if sequence.digest is not None else None
+        return Row.next_of(sequence, count, form)
 
     def _drop_late(self, now: float) -> None:
         """End what can no longer be answered in its time."""
@@ -200,19 +196,22 @@ class Scheduler:
         self._fair.enter(sequence)
         self.waiting.add(sequence)
 
-    def _continue_running(self) -> tuple[dict[Sequence, int], bool]:
-        """Tokens for the sequences that hold a row, decoding ones first; True when blocks ran out for some."""
+    def _plan_decoding(self) -> tuple[dict[Sequence, int], bool]:
+        """A token for every row that decodes; True when blocks ran out for some."""
         before = self.preemptions
         planned: dict[Sequence, int] = {}
         for sequence in list(self._running):
             if sequence.pending == 1 and self._extend(sequence, planned):
                 planned[sequence] = 1
-        budget = self._limits.max_batch_tokens - len(planned)
-        for sequence in self._running:
-            if sequence.pending > 1 and budget > 0:
-                planned[sequence] = min(sequence.pending, budget)
-                budget -= planned[sequence]
         return planned, self.preemptions > before
+
+    def _plan_prefills(self, planned: Collection[Sequence]) -> dict[Sequence, int]:
+        """Prompts for the tokens that those `planned` leave of the step."""
+        prefilling = [sequence for sequence in self._running if sequence not in planned]
+        tokens = self._limits.max_batch_tokens - len(planned)
+        if self._limits.fairness == "none":
+            return shares_in_order(prefilling, tokens)
+        return shares_by_rows(prefilling, self._running, tokens)
 
     def _extend(self, sequence: Sequence, planned: dict[Sequence, int]) -> bool:
         """Give a decoding sequence the block of its next token, at the cost of the youngest row if need be."""
@@ -238,43 +237,50 @@ class Scheduler:
         sequence.blocks = []
         sequence.computed = 0
 
-    def _resume(self, planned: dict[Sequence, int]) -> bool:
+    def _resume(self) -> bool:
         """Give preempted sequences their rows back, the oldest first; False while one still lacks room."""
         for sequence in sorted(self._preempted, key=lambda preempted: preempted.arrived):
-            budget = self._token_budget(planned)
-            if len(self._running) >= self._limits.max_rows or budget <= 0 or not self._take_row(sequence):
+            if self._is_full() or not self._take_row(sequence):
                 return False
             self._preempted.remove(sequence)
-            planned[sequence] = min(sequence.pending, budget)
         return True
 
     def _even_out_rows(
         self, planned: dict[Sequence, int], now: float, blocked: AdapterQueue | None, draining: Collection[str]
     ) -> None:
-        """Where all rows are taken, take one back for the next turn if another has far more of them (`fair_rows.py`).
+        """Where a step is full, let one more request into it if others hold far more rows than its tenant or adapter.
 
-        One a step at most. What the row has computed stays in the prefix cache; it waits like others of its adapter,
-        before those that came later, and keeps its pin.
+        One a step at most: that whose turn it is.
         """
-        if self._limits.fairness == "none" or not self._kv.prefix_cache:
+        if self._limits.fairness == "none" or self._limits.max_rows < 2 or not self._is_full():
             return
-        if len(self._running) < max(2, self._limits.max_rows):  # of a single row nobody has too much
-            return
-        prefilling = self._prefilling()
+        prefilling, shares = self._prefilling(), RowShares(self._running)
         for queue, first in self._fair.turns(filter(self._is_ready, self.waiting.by_age()), now):
             candidates = self._candidates(queue, first, blocked, draining)
             if not candidates or self._window_is_open(queue, now):
                 continue
             if self._prefixes.next_missing(candidates[0]) in prefilling:
                 continue
-            richer = row_to_take_back(candidates[0], self._running)
-            if richer is not None:
-                self._give_up_row(richer)
-                planned.pop(richer, None)
-                self.waiting.add(richer)
-                self.rows_taken_back += 1
-                self._admit_group(queue, candidates[:1], first, planned, now, None)
-            return
+            if self._find_row(candidates[0], shares, planned):
+                self._admit_group(queue, candidates[:1], first, now, None)
+                return
+
+    def _find_row(self, candidate: Sequence, shares: RowShares, planned: dict[Sequence, int]) -> bool:
+        """A free row for who has none yet, or one that is taken back; False where there is neither.
+
+        What the latter computed stays in the prefix cache; its sequence waits like others of its adapter, before those
+        that came later, and keeps its pin.
+        """
+        if len(self._running) < self._limits.max_rows:
+            return shares.of(candidate)[1] == 0
+        richer = shares.to_take_back(candidate) if self._kv.prefix_cache else None
+        if richer is None:
+            return False
+        self._give_up_row(richer)
+        planned.pop(richer, None)
+        self.waiting.add(richer)
+        self.rows_taken_back += 1
+        return True
 
     def _candidates(
         self, queue: AdapterQueue, first: Sequence | None, blocked: AdapterQueue | None, draining: Collection[str]
@@ -289,16 +295,14 @@ class Scheduler:
             return [sequence for sequence in group if sequence.started]
         return group
 
-    def _admit(
-        self, planned: dict[Sequence, int], now: float, blocked: AdapterQueue | None, draining: Collection[str]
-    ) -> None:
+    def _admit(self, now: float, blocked: AdapterQueue | None, draining: Collection[str]) -> None:
         """Admit waiting groups in the order of their turns, while rows, tokens and blocks last."""
-        if len(self._running) >= self._limits.max_rows or self._token_budget(planned) <= 0:
+        if self._is_full():
             return
         busy = bool(self._running)
         lacking: Sequence | None = None
         for queue, first in self._fair.turns(filter(self._is_ready, self.waiting.by_age()), now):
-            if len(self._running) >= self._limits.max_rows or self._token_budget(planned) <= 0:
+            if self._is_full():
                 return
             if not self._is_ready(queue):
                 continue  # its version was given up for a group of this step
@@ -311,7 +315,7 @@ class Scheduler:
                 queue.hold(now)
                 self._held.append(queue)
             else:
-                lacking = self._admit_group(queue, candidates, first, planned, now, lacking) or lacking
+                lacking = self._admit_group(queue, candidates, first, now, lacking) or lacking
 
     def _is_ready(self, queue: AdapterQueue) -> bool:
         """Is what would answer the group on the device?"""
@@ -322,7 +326,6 @@ class Scheduler:
         queue: AdapterQueue,
         candidates: list[Sequence],
         first: Sequence | None,
-        planned: dict[Sequence, int],
         now: float,
         lacking: Sequence | None,
     ) -> Sequence | None:
@@ -343,8 +346,7 @@ class Scheduler:
                 break  # others of the tenant go before it
             if self._prefixes.next_missing(sequence) in prefilling:
                 continue
-            budget = self._token_budget(planned)
-            if len(self._running) >= self._limits.max_rows or budget <= 0:
+            if len(self._running) >= self._limits.max_rows or (admitted and self._is_full()):
                 break
             if not self._take_row(sequence):
                 if lacking is None:
@@ -358,9 +360,8 @@ class Scheduler:
             if not sequence.started:
                 begun += 1
                 self._announce(sequence)
-            planned[sequence] = min(sequence.pending, budget)
         if admitted:
-            self._fair.took_turn(first if first in planned else None)
+            self._fair.took_turn(first if first in self._running else None)
         if begun:
             self._emit(
                 GroupReport(
@@ -378,9 +379,11 @@ class Scheduler:
         """The prefixes that running rows are about to compute."""
         return {block_hash for sequence in self._running for block_hash in self._prefixes.unsealed(sequence)}
 
-    def _token_budget(self, planned: dict[Sequence, int]) -> int:
-        """Tokens that the step can still take."""
-        return self._limits.max_batch_tokens - sum(planned.values())
+    def _is_full(self) -> bool:
+        """Are all rows taken, or do they have as much to compute as a step takes?"""
+        if len(self._running) >= self._limits.max_rows:
+            return True
+        return sum(sequence.pending for sequence in self._running) >= self._limits.max_batch_tokens
 
     def _window_is_open(self, queue: AdapterQueue, now: float) -> bool:
         """Would the group still be within its window at the next step?"""

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.engine.fair_rows import row_to_take_back
+from server.engine.fair_rows import RowShares
 from server.engine.messages import SamplingParams, Submit
 from server.engine.sequence import Sequence
 from tests.engine.hand_made import adapter
@@ -19,6 +19,17 @@ def of(name: str, *, tenant: str = "", arrived: float = 0.0, priority: int = 0) 
         sampling=SamplingParams(max_tokens=8),
     )
     return Sequence(request, arrived)
+
+
+def row_to_take_back(candidate: Sequence, running: list[Sequence]) -> Sequence | None:
+    return RowShares(running).to_take_back(candidate)
+
+
+def test_rows_are_counted_by_tenant_and_by_its_adapters() -> None:
+    shares = RowShares([of("a"), of("a"), of("b"), of("a", tenant="t")])
+    assert shares.of(of("a")) == (3, 2)
+    assert shares.of(of("a", tenant="t")) == (1, 1)
+    assert shares.of(of("a", tenant="u")) == (0, 0)
 
 
 def test_the_adapter_with_most_rows_gives_up_its_youngest() -> None:
