@@ -7,7 +7,7 @@ never a sleep.
 """
 
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 
 from server.adapters.loader import LoadFailure
 from server.adapters.residency import Residency
@@ -255,21 +255,18 @@ class Scheduler:
         if self._limits.fairness == "none" or self._limits.max_rows < 2 or not self._is_full():
             return
         prefilling, shares = self._prefilling(), RowShares(self._running)
-        for queue, first in self._fair.turns(filter(self._is_ready, self.waiting.by_age()), now):
-            candidates = self._candidates(queue, first, blocked, draining)
-            if not candidates or self._window_is_open(queue, now):
+        for queue, first, candidates in self._turns(now, blocked, draining):
+            if self._window_is_open(queue, now) or self._prefixes.next_missing(candidates[0]) in prefilling:
                 continue
-            if self._prefixes.next_missing(candidates[0]) in prefilling:
-                continue
-            if self._find_row(candidates[0], shares, planned):
+            if self._clear_row_for(candidates[0], shares, planned):
                 self._admit_group(queue, candidates[:1], first, now, None)
                 return
 
-    def _find_row(self, candidate: Sequence, shares: RowShares, planned: dict[Sequence, int]) -> bool:
-        """A free row for who has none yet, or one that is taken back; False where there is neither.
+    def _clear_row_for(self, candidate: Sequence, shares: RowShares, planned: dict[Sequence, int]) -> bool:
+        """See to a row for a sequence: a free one where its adapter has none yet, or one that is taken back.
 
-        What the latter computed stays in the prefix cache; its sequence waits like others of its adapter, before those
-        that came later, and keeps its pin.
+        What was computed in the latter stays in the prefix cache; its sequence waits like others of its adapter, before
+        those that came later, and keeps its pin. False, and no change, where there is neither.
         """
         if len(self._running) < self._limits.max_rows:
             return shares.of(candidate)[1] == 0
@@ -281,6 +278,15 @@ class Scheduler:
         self.waiting.add(richer)
         self.rows_taken_back += 1
         return True
+
+    def _turns(
+        self, now: float, blocked: AdapterQueue | None, draining: Collection[str]
+    ) -> Iterator[tuple[AdapterQueue, Sequence | None, list[Sequence]]]:
+        """The groups that may have rows, in the order of their turns: see `FairQueue.turns` and `_candidates`."""
+        for queue, first in self._fair.turns(filter(self._is_ready, self.waiting.by_age()), now):
+            # Its version may have been given up for a group of this step.
+            if self._is_ready(queue) and (candidates := self._candidates(queue, first, blocked, draining)):
+                yield queue, first, candidates
 
     def _candidates(
         self, queue: AdapterQueue, first: Sequence | None, blocked: AdapterQueue | None, draining: Collection[str]
@@ -301,14 +307,9 @@ class Scheduler:
             return
         busy = bool(self._running)
         lacking: Sequence | None = None
-        for queue, first in self._fair.turns(filter(self._is_ready, self.waiting.by_age()), now):
+        for queue, first, candidates in self._turns(now, blocked, draining):
             if self._is_full():
                 return
-            if not self._is_ready(queue):
-                continue  # its version was given up for a group of this step
-            candidates = self._candidates(queue, first, blocked, draining)
-            if not candidates:
-                continue
             if lacking is not None and (queue.digest is None or queue.opened >= lacking.arrived):
                 continue
             if busy and self._window_is_open(queue, now):

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.adapters.loader import LoadFailure
+from server.engine.fair_queue import Fairness
 from server.engine.messages import EvictionReport, Failed, GroupReport, LoadReport, LookupReport, Started
 from tests.engine.hand_made import adapter as named
 from tests.engine.scheduler_simulation import ADAPTER_BYTES, Simulation
@@ -68,8 +69,18 @@ def test_a_full_group_does_not_wait_for_the_window() -> None:
     assert set(simulation.step()) >= {sequence.id for sequence in pair}
 
 
-def test_interleaved_arrivals_at_a_busy_engine_are_prefilled_in_groups() -> None:
-    simulation = Simulation(rows=4, fairness="none")
+@pytest.mark.parametrize(
+    ("fairness", "groups", "sizes"),
+    [
+        ("none", ["a", "b"], [4, 4]),
+        # Neither waits until the base's answers end: each gets rows as they become its own.
+        ("tokens", ["a", "b", "a", "b"], [1, 1, 1, 1, 2, 1, 1]),
+    ],
+)
+def test_interleaved_arrivals_at_a_busy_engine_are_prefilled_in_groups_that_leave_rows_even(
+    fairness: Fairness, groups: list[str], sizes: list[int]
+) -> None:
+    simulation = Simulation(rows=4, fairness=fairness)
     blocking = [simulation.arrive(tokens=12) for _ in range(4)]
     simulation.step()
     for _ in range(4):
@@ -77,9 +88,9 @@ def test_interleaved_arrivals_at_a_busy_engine_are_prefilled_in_groups() -> None
         simulation.arrive(B, tokens=3)
     simulation.run()
     order = [name[0] for name in simulation.admissions()[len(blocking) :]]
-    assert [key for key, _ in itertools.groupby(order)] == ["a", "b"]
+    assert [key for key, _ in itertools.groupby(order)] == groups
     assert [(load.name, load.failure) for load in simulation.seen(LoadReport)] == [("a", None), ("b", None)]
-    assert [group.size for group in simulation.seen(GroupReport) if group.digest] == [4, 4]
+    assert [group.size for group in simulation.seen(GroupReport) if group.digest] == sizes
 
 
 def test_rows_of_one_adapter_are_neighbours_in_the_batch() -> None:
